@@ -14,7 +14,6 @@ import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from device_app import resource_spec
 from device_app.access.access_control import AccessControl
 from device_app.access.clock import SystemClocks, TimeKeeper
 from device_app.access.expiry import Expiry
@@ -31,6 +30,8 @@ from device_app.console.store_recovery import note_recovery
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError
 from device_app.limits import BOARD_UPDATE_SECONDS
+from device_app.modules import loading
+from device_app.modules.handlers import Application
 from device_app.pairing.announcer import Announcer
 from device_app.pairing.events import PairingEvents
 from device_app.pairing.port import PairingPort, PortUser, port_limits
@@ -52,6 +53,7 @@ from peer.net.site import GuardedSite
 from peer.net.udp import UdpSocket
 
 _log = logging.getLogger("handfast.store")
+_modules_log = logging.getLogger("handfast.modules")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -112,8 +114,10 @@ class App:
             )
             guard = Guard(access)
             board = Board(settings.display_name, identity.fingerprint.device_id, guard.subject)
-            specs = resource_spec.load(settings.modules, paths.modules, board)
-            app_actions = {action: role for spec in specs for action, role in spec.roles().items()}
+            loaded = loading.load(settings.modules, paths.modules, board)
+            for warning in (text for one in loaded for text in one.warnings):
+                _modules_log.warning("%s", warning)
+            app_actions = loading.actions_of(loaded)
             policy_set = PolicySet.read(paths.policies, app_actions)
             settings.require_role(policy_set.access.roles)
             access.authority.adopt(policy_set.access)
@@ -131,7 +135,7 @@ class App:
                 access,
                 invitations,
                 pairing,
-                specs,
+                [Application(one.spec, module=one.module, file=one.file) for one in loaded],
                 name=settings.display_name,
                 limits=settings.limits,
                 board_seconds=board_seconds,

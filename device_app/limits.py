@@ -13,6 +13,7 @@ SETTING_SECONDS_MAX: Final = 1e9  # of a time that has no range of its own
 LOG_BURST_RECORDS: Final = 5  # log records of one source line per period; more are only counted
 LOG_PERIOD_SECONDS: Final = 10.0
 LOG_SOURCE_LINES: Final = 256  # source lines whose records are counted
+LOG_TAIL_BYTES: Final = 1_048_576  # that `logs` reads from the end of a file
 
 # The pairing port (`pairing.port`).
 SILENCE_SPARE_SECONDS: Final = 30.0  # beyond a person's time, before a silent session ends
@@ -27,6 +28,10 @@ EVENT_ANSWERS_CACHED: Final = 8  # encoded answers of /events, until there is a 
 PATH_SEGMENT_BYTES: Final = 255  # of an application's resource (RFC 7252 table 4)
 QUOTED_QUERY_CHARACTERS: Final = 20  # of an unknown query, in the error that names it
 QUOTED_ANSWER_CHARACTERS: Final = 80  # of an ID that names no ceremony, in the error
+
+# Handlers of applications (`modules.handlers`).
+HOLDING_SECONDS: Final = 0.1  # that a handler may hold the event loop before the log names it
+FAULTS_REMEMBERED: Final = 64  # faults of one resource that are logged once each
 
 # Requests of users (`access.fields`, `access.invitations`).
 LABEL_CHARACTERS_MAX: Final = 64  # of the name of a key, and of a user's longer name

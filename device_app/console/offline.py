@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from device_app import resource_spec
 from device_app.access.access_control import AccessControl
 from device_app.access.authority import Authority
 from device_app.access.clock import SystemClocks
@@ -27,6 +26,7 @@ from device_app.console.status import identity_view, package_version, users_summ
 from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError, ConfigError, NoDaemon, NoDevice
+from device_app.modules import loading
 from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from device_app.reloader import PolicyReloadAnswer
 from device_app.resource_spec import Board
@@ -190,10 +190,8 @@ class OfflineHost:
     def authority(self) -> Authority:
         """Decides by the policy files; runs the application's modules to know its actions."""
         chosen = self.settings
-        board = Board(name=chosen.name, device_id="", subject=_no_requests)
-        specs = resource_spec.load(chosen.modules, self._paths.modules, board)
-        actions = {action: role for spec in specs for action, role in spec.roles().items()}
-        self._adopt(actions)
+        board = Board(name=chosen.name, device_id="", subject=no_requests)
+        self._adopt(loading.actions_of(loading.load(chosen.modules, self._paths.modules, board)))
         return self.access.authority
 
     def _adopt(self, actions: Mapping[str, str]) -> None:
@@ -260,7 +258,8 @@ class OfflineHost:
             Identity.load_or_create(self._paths.key)
 
 
-def _no_requests(_request: object) -> NoReturn:
+def no_requests(_request: object) -> NoReturn:
+    """Say that there are no requests: the `subject` of a board without a daemon."""
     raise LookupError("without a daemon there are no requests")
 
 

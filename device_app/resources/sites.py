@@ -6,8 +6,8 @@ from device_app.access.access_control import AccessControl
 from device_app.access.audit_log import AuditLog
 from device_app.access.guard import Guard
 from device_app.access.invitations import Invitations
+from device_app.modules.handlers import Application, handled
 from device_app.pairing.service import PairingService
-from device_app.resource_spec import ResourceSpec
 from device_app.resources import (
     board,
     check,
@@ -30,7 +30,7 @@ def regular_site(
     control: AccessControl,
     invitations: Invitations,
     service: PairingService,
-    specs: Sequence[ResourceSpec],
+    applications: Sequence[Application],
     *,
     name: str,
     limits: Limits,
@@ -43,7 +43,7 @@ def regular_site(
         control: users, decisions and the audit trail.
         invitations: creates and redeems invites.
         service: opens the pairing window.
-        specs: resources of applications.
+        applications: resources of applications.
         name: what people call the device.
         limits: the bounds of requests.
         board_seconds: between two readings of an observed board.
@@ -74,9 +74,11 @@ def regular_site(
         site.add(path, resource)
         guard.rules.add(path, actions)
     _add_administration(site, guard, control, invitations, service, name=name, limits=limits)
-    for spec in specs:
-        site.add(spec.segments, spec.resource, options=spec.options, is_conditional=True)
-        guard.rules.add(spec.segments, spec.actions, own=spec.attributes)
+    for one in applications:
+        spec = one.spec
+        site.add(spec.segments, handled(one), options=spec.options, is_conditional=True)
+        own = one.attributes if spec.attributes is not None else None
+        guard.rules.add(spec.segments, spec.actions, own=own)
     return site
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app import resource_spec
 from device_app.access.explaining import policy_explanation
 from device_app.errors import ModuleError
+from device_app.modules import spec_checks
 from device_app.resource_spec import ResourceSpec
 from device_app.terminal.render_policy import explain_lines
 from iam.model import Key
@@ -343,4 +343,4 @@ def test_attributes_that_are_not_a_function_prevent_the_start() -> None:
     wrong: Any = {"Lamp:Room": "hall"}
     one = ResourceSpec("/lamp", Lamp(), {"GET": "Lamp:Read"}, attributes=wrong)
     with pytest.raises(ModuleError, match="not a function"):
-        resource_spec.check_spec("my_lamp", one)
+        spec_checks.check_spec("my_lamp", one)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.kit.device import Kit
 
+pytestmark = pytest.mark.usefixtures("clean_imports")
+
 KEY, OTHER = "ab" * 32, "cd" * 32
 POLICY = """\
 [[policy]]
@@ -36,8 +38,11 @@ LAMP = """
 from aiocoap.resource import Resource
 from device_app.resource_spec import ResourceSpec
 
+class Lamp(Resource):
+    def render_put(self, request): ...
+
 def resources(board):
-    yield ResourceSpec("/lamp", Resource(), actions={"PUT": "Lamp:Set"})
+    yield ResourceSpec("/lamp", Lamp(), actions={"PUT": "Lamp:Set"})
 """
 NABTO = {
     "Version": 1,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from device_app import resource_spec
 from device_app.access.policies import PolicySet, check_folder
 from device_app.cli import main
 from device_app.console.nabto_import import NabtoImport
 from device_app.drop_ins import DropIns
 from device_app.errors import AppError, ConfigError
+from device_app.modules import loading
 from device_app.resource_spec import Board
 from device_app.settings import config
 from device_app.settings.paths import Paths
@@ -151,7 +151,7 @@ def test_a_lock_file_of_an_editor_keeps_no_module_from_loading(tmp_path: Path) -
     os.mkfifo(tmp_path / ".git" / "hooks" / "x.py")
     (tmp_path / ".#my_lamp.py").symlink_to("anna@laptop.1234")
     board = Board("kitchen", "B9X7HK54", subject=lambda _request: pytest.fail("no request"))
-    assert resource_spec.load([], tmp_path, board, installed=False) == []
+    assert loading.load([], tmp_path, board, installed=False) == []
 
 
 # ------------------------------------------------------------------------------------- text files

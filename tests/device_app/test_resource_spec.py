@@ -9,6 +9,7 @@ import pytest
 
 from device_app import exposed, resource_spec
 from device_app.errors import ModuleError
+from device_app.modules import loading
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -118,8 +119,8 @@ GOOD = "from device_app.resource_spec import ResourceSpec\nfrom aiocoap.resource
             "no method needs",
         ),
         (
-            GOOD + "def resources(board):\n"
-            " return [ResourceSpec('/x', Resource(), {'GET': 'X:Get'})] * 2",
+            GOOD + "class X(Resource):\n async def render_get(self, request): ...\n"
+            "def resources(board): return [ResourceSpec('/x', X(), {'GET': 'X:Get'})] * 2",
             "serves /x already",
         ),
     ],
@@ -135,19 +136,19 @@ async def test_an_invalid_module_prevents_the_start(kit: Kit, text: str, why: st
 def test_installed_modules_are_loaded_by_their_entry_point(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = EntryPoint("lamp", "my_entry:resources", resource_spec.GROUP)
+    entry = EntryPoint("lamp", "my_entry:resources", loading.GROUP)
     found = EntryPoints([entry])
-    monkeypatch.setattr(resource_spec, "entry_points", lambda group: found.select(group=group))
+    monkeypatch.setattr(loading, "entry_points", lambda group: found.select(group=group))
     write(kit, "my_entry", LAMP)
     board: Any = resource_spec.Board("kitchen", "ABCDEFGH", lambda _request: None)  # type: ignore[arg-type,return-value]
-    [lamp] = resource_spec.load((), kit.home / "modules", board)
-    assert lamp.segments == ("lamp",)
-    assert lamp.roles() == {"Lamp:Read": "guest", "Lamp:Set": "user"}
+    [lamp] = loading.load((), kit.home / "modules", board)
+    assert lamp.spec.segments == ("lamp",)
+    assert lamp.spec.roles() == {"Lamp:Read": "guest", "Lamp:Set": "user"}
     write(kit, "my_entry_broken", "1 / 0")
-    broken = EntryPoint("lamp", "my_entry_broken:resources", resource_spec.GROUP)
-    monkeypatch.setattr(resource_spec, "entry_points", lambda **_group: EntryPoints([broken]))
+    broken = EntryPoint("lamp", "my_entry_broken:resources", loading.GROUP)
+    monkeypatch.setattr(loading, "entry_points", lambda **_group: EntryPoints([broken]))
     with pytest.raises(ModuleError, match="'lamp'"):
-        resource_spec.load((), kit.home / "modules", board)
+        loading.load((), kit.home / "modules", board)
 
 
 async def test_the_reserved_segments_are_those_that_the_device_serves(device: Device) -> None:

@@ -72,7 +72,7 @@ def resources(board):
         "/lamp", Lamp(), actions={"GET": "Lamp:Read", "PUT": "Lamp:Set"}, options=PRECONDITIONS
     )
     yield ResourceSpec(
-        "/plain", Plain(), actions={"GET": "Plain:Read", "PUT": "Plain:Set", "POST": "Plain:Set"}
+        "/plain", Plain(), actions={"GET": "Plain:Read", "PUT": "Plain:Set"}
     )
     yield ResourceSpec("/blind", Plain(), actions={"PUT": "Plain:Set"})
     yield ResourceSpec("/o dd/ü>", Odd(), actions={"GET": "Odd:Read"})

@@ -19,10 +19,10 @@ import pytest
 from client_app.errors import BookError
 from client_app.known_devices import DeviceBook
 from client_app.terminal.picture import text_in_picture
-from device_app import resource_spec
 from device_app.access.policies import PolicySet, check
 from device_app.console.nabto_import import NabtoImport
 from device_app.errors import AppError, ConfigError, ModuleError
+from device_app.modules import loading
 from device_app.resource_spec import Board
 from device_app.settings import config
 from device_app.settings.paths import Paths
@@ -153,9 +153,9 @@ def test_a_fifo_as_module_is_refused(
     fifo(tmp_path / "modules" / name, MODULE)
     board = Board("kitchen", "B9X7HK54", subject=lambda _request: pytest.fail("no request"))
     with pytest.raises(ModuleError, match="is not a regular file, so nothing in"):
-        resource_spec.load(["my_lamp"], tmp_path / "modules", board, installed=False)
+        loading.load(["my_lamp"], tmp_path / "modules", board, installed=False)
     with pytest.raises(ModuleError, match="is not a regular file, so nothing in"):
-        resource_spec.load([], tmp_path / "modules", board, installed=False)
+        loading.load([], tmp_path / "modules", board, installed=False)
 
 
 def test_a_fifo_as_nabto_file_is_refused(tmp_path: Path, fifo: MakeFifo) -> None:

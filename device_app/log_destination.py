@@ -1,0 +1,82 @@
+"""Where this process writes its log: systemd's journal, a file, a terminal, or another program.
+
+The daemon writes to standard error and leaves the rest to what has started it. A person who is sent
+"to the log" has to know where that is.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypedDict
+
+_CGROUP: Final = Path("/proc/self/cgroup")
+_USER_MANAGER: Final = "user@"
+_SERVICE: Final = ".service"
+
+
+class LogView(TypedDict):
+    """Where the log is. `kind` is `journal`, `file`, `terminal`, `nowhere` or `program`.
+
+    `name` is the unit of systemd, the path of the file or the terminal, or empty. `user` is true
+    for a unit of a user's own service manager.
+    """
+
+    kind: str
+    name: str
+    user: bool
+
+
+def log_destination(environ: Mapping[str, str], *, descriptor: int = 2) -> LogView:
+    """Return where standard error goes."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return {"kind": "nowhere", "name": "", "user": False}
+    # systemd.exec(5): device and inode of the stream that it has connected to the journal.
+    if environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}":
+        unit, is_user = _unit()
+        return {"kind": "journal", "name": unit, "user": is_user}
+    name = _name_of(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        return {"kind": "file", "name": name, "user": False}
+    if os.isatty(descriptor):
+        return {"kind": "terminal", "name": name, "user": False}
+    if found.st_rdev == Path(os.devnull).stat().st_rdev and stat.S_ISCHR(found.st_mode):
+        return {"kind": "nowhere", "name": "", "user": False}
+    return {"kind": "program", "name": "", "user": False}
+
+
+def own_log() -> LogView:
+    """Return where this process writes its log."""
+    return log_destination(os.environ, descriptor=_standard_error())
+
+
+def _standard_error() -> int:
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # closed, or replaced
+        return 2
+
+
+def _name_of(descriptor: int) -> str:
+    try:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    except OSError:
+        return ""
+
+
+def _unit() -> tuple[str, bool]:
+    """Return the unit of systemd that this process belongs to, and whether it is a user's."""
+    try:
+        groups = _CGROUP.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return "", False
+    for line in groups:
+        parts = line.rpartition(":")[2].split("/")
+        units = [part for part in parts if part.endswith(_SERVICE)]
+        if units:
+            is_user = len(units) > 1 and units[0].startswith(_USER_MANAGER)
+            return units[-1], is_user
+    return "", False

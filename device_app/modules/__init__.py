@@ -1,0 +1,1 @@
+"""Modules of applications: importing them, checking their resources, and calling their handlers."""
