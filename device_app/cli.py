@@ -4,10 +4,12 @@ import click
 from click import shell_completion
 
 from device_app.commands import (
+    check,
     daemon,
     events,
     invites,
     label,
+    logs,
     policy,
     restore,
     status,
@@ -45,6 +47,7 @@ def completion(*, shell: str) -> None:
 
 for verb in (
     daemon.init,
+    check.check,
     daemon.run,
     window.open_window,
     window.close_window,
@@ -54,6 +57,7 @@ for verb in (
     window.refuse,
     status.status,
     status.health,
+    logs.logs,
     status.fingerprint,
     label.label,
     users.users,

@@ -18,7 +18,7 @@ from device_app.errors import AppError, NoDaemon
 from device_app.limits import CONTROL_LINE_BYTES_MAX
 from peer.terminal.exit_codes import ExitCode
 
-_LOG_ADVICE = "Read the daemon's log for the reason."
+_LOG_ADVICE = "`handfast-device logs` shows the reason."
 _P = ParamSpec("_P")
 _AnswerT = TypeVar("_AnswerT")
 _EventT = TypeVar("_EventT", bound=Mapping[str, object])

@@ -16,6 +16,7 @@ from device_app.console.status import (
 )
 from device_app.console.store_recovery import store_view
 from device_app.console.views import SessionView, StatusAnswer
+from device_app.log_destination import own_log
 from device_app.pairing.announcer import Announcer
 from device_app.pairing.service import PairingService
 from device_app.settings.config import Settings
@@ -80,6 +81,7 @@ class DeviceStatus:
             },
             "policy": self._policies.view(),
             "clock": clock_view(self._control.clock),
+            "log": own_log(),
             "store": store_view(self._control),
         }
 

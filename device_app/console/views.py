@@ -3,6 +3,7 @@
 from typing import NotRequired, TypedDict
 
 from device_app.access.policies import PolicyStatus
+from device_app.log_destination import LogView
 
 
 class IdentityView(TypedDict):
@@ -167,6 +168,7 @@ class StatusAnswer(IdentityView):
     counters: NotRequired[dict[str, dict[str, int]]]
     policy: NotRequired[PolicyStatus]
     clock: NotRequired[ClockView]
+    log: NotRequired[LogView]
 
 
 class HealthAnswer(TypedDict):
