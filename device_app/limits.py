@@ -31,6 +31,7 @@ QUOTED_ANSWER_CHARACTERS: Final = 80  # of an ID that names no ceremony, in the 
 
 # Handlers of applications (`modules.handlers`).
 HOLDING_SECONDS: Final = 0.1  # that a handler may hold the event loop before the log names it
+FAULT_CHARACTERS: Final = 200  # of the text of an exception, in the log
 FAULTS_REMEMBERED: Final = 64  # faults of one resource that are logged once each
 
 # Requests of users (`access.fields`, `access.invitations`).

@@ -1,4 +1,4 @@
-"""Where this process writes its log: systemd's journal, a file, a terminal, or another program.
+"""The destination of this process's log: systemd's journal, a file, a terminal or a program.
 
 The daemon writes to standard error and leaves the rest to what has started it. A person who is sent
 "to the log" has to know where that is.
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypedDict
 
-_CGROUP: Final = Path("/proc/self/cgroup")
+CGROUP: Final = Path("/proc/self/cgroup")
 _USER_MANAGER: Final = "user@"
 _SERVICE: Final = ".service"
 
 
 class LogView(TypedDict):
-    """Where the log is. `kind` is `journal`, `file`, `terminal`, `nowhere` or `program`.
+    """The place of the log. `kind` is `journal`, `file`, `terminal`, `nowhere` or `program`.
 
     `name` is the unit of systemd, the path of the file or the terminal, or empty. `user` is true
     for a unit of a user's own service manager.
@@ -70,7 +70,7 @@ def _name_of(descriptor: int) -> str:
 def _unit() -> tuple[str, bool]:
     """Return the unit of systemd that this process belongs to, and whether it is a user's."""
     try:
-        groups = _CGROUP.read_text(encoding="utf-8").splitlines()
+        groups = CGROUP.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return "", False
     for line in groups:

@@ -19,7 +19,7 @@ def check(cli: CommandLine) -> None:
 
     Every problem is printed with advice, and nothing is changed. Exit with 0 if a start would
     succeed, and with 1 otherwise. This imports your modules and calls their `resources`, so they
-    run as they do at a start. A running daemon goes on with what it has.
+    run as they do at a start. A running daemon is not affected.
     """
     with contextlib.redirect_stdout(sys.stderr):  # a module may print
         answer = asyncio.run(check_start(cli.paths))

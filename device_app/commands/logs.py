@@ -15,7 +15,7 @@ from device_app.terminal import output
 from peer.terminal.exit_codes import ExitCode
 from peer.terminal.text import on_one_line
 
-_JOURNAL: Final = "journalctl"
+_READER: Final = "journalctl"
 
 
 @click.command(cls=Verb, example="handfast-device logs -n 50")
@@ -27,7 +27,7 @@ _JOURNAL: Final = "journalctl"
     show_default=True,
     help="Lines to show, the newest ones.",
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Continue with new lines until Ctrl-C.")
 @click.pass_obj
 def logs(cli: CommandLine, *, lines: int, follow: bool) -> None:
     """Show the log of the daemon.
@@ -89,7 +89,7 @@ def _command(place: LogView, *, lines: int, follow: bool) -> list[str]:
         case "journal" if place["name"]:
             scope = "--user-unit" if place["user"] else "--unit"
             more = ["--follow"] if follow else ["--no-pager"]
-            return [_JOURNAL, f"{scope}={place['name']}", f"--lines={lines}", *more]
+            return [_READER, f"{scope}={place['name']}", f"--lines={lines}", *more]
         case "file":
             more = ["--follow=name", "--retry"] if follow else []
             return ["tail", f"--lines={lines}", *more, "--", place["name"]]

@@ -1,4 +1,4 @@
-"""Where an application's code has failed, in words: file, line, and the error.
+"""The place of a fault in an application's code, in words: file, line, and the error.
 
 A traceback has many frames of handfast and its libraries; the author of a module looks for the line
 that is theirs.
@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from device_app.limits import FAULT_CHARACTERS
 from peer.terminal.text import on_one_line
 
-_MESSAGE_CHARACTERS: Final = 200
 _NO_FILES: Final = ("<frozen", "<string>")
 
 
@@ -57,5 +57,5 @@ def _named(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         status = "" if error.code is None else f" with {error.code!r}"
         return f"it ends the program (sys.exit{status}); a module must not"
-    text = on_one_line(str(error))[:_MESSAGE_CHARACTERS]
+    text = on_one_line(str(error))[:FAULT_CHARACTERS]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -239,6 +239,13 @@ def _message(
     answer.code = answer.code or _DEFAULT_CODES.get(request.code, Code.CHANGED)
     if not answer.code.is_response():
         raise _unusable(handler, f"returned a message with the code {answer.code}")
+    payload: object = answer.payload
+    if not isinstance(payload, bytes):
+        raise _unusable(handler, f"returned a message whose payload is {type(payload).__name__}")
+    try:
+        answer.opt.encode()
+    except Exception as error:  # a value of a type that the option does not have
+        raise _unusable(handler, f"returned a message with a wrong option: {error}") from error
     return answer
 
 

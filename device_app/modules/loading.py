@@ -32,7 +32,7 @@ class Loaded:
 
     @property
     def warnings(self) -> list[str]:
-        """What is probably a mistake."""
+        """The properties of the resource that are probably a mistake."""
         return [f"module {self.module!r}: {text}" for text in warnings_of(self.spec)]
 
 

@@ -63,7 +63,7 @@ def test_a_service_of_systemd_logs_to_the_journal(
     user: bool,
 ) -> None:
     (tmp_path / "cgroup").write_text(cgroup)
-    monkeypatch.setattr(log_destination, "_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(log_destination, "CGROUP", tmp_path / "cgroup")
     status = os.fstat(journal)
     stream = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
     found = log_destination.log_destination(stream, descriptor=journal)
