@@ -1,6 +1,5 @@
 """IP addresses with a UDP port, and the look-up of host names."""
 
-import asyncio
 import ipaddress
 import socket
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from functools import lru_cache
 
 from peer.errors import Malformed, Unreachable
 from peer.limits import PARSED_ADDRESSES
+from peer.net.daemon_thread import call_in_thread
 
 
 @lru_cache(maxsize=PARSED_ADDRESSES)
@@ -89,10 +89,8 @@ async def resolve(host: str, port: int) -> list[Address]:
 
     Raises `Unreachable` if there is none.
     """
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        addresses = [_from_getaddrinfo(name) for *_, name in found]
+        addresses = await _looked_up(host, port)
     except (OSError, ValueError, OverflowError) as error:  # also a name IDNA cannot encode
         reason = error.strerror or str(error) if isinstance(error, OSError) else "not a host name"
         raise Unreachable(
@@ -102,6 +100,19 @@ async def resolve(host: str, port: int) -> list[Address]:
     if not addresses:
         raise Unreachable(f"{host!r} has no address", advice="Give the IP address.")
     return list(dict.fromkeys(addresses))
+
+
+async def _looked_up(host: str, port: int) -> list[Address]:
+    """Look up a host. Only a name can take long."""
+    try:
+        return _look_up(host, port, socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await call_in_thread(lambda: _look_up(host, port))
+
+
+def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=flags)
+    return [_from_getaddrinfo(name) for *_, name in found]
 
 
 def is_own(address: Address) -> bool:
