@@ -43,6 +43,8 @@ class ClientLink:
         self._counters = counters
         self._association: Association | None = None
         self._on_round_trip = on_round_trip
+        #: Seconds from the ClientHello to the first datagram; 0 before it arrives.
+        self.round_trip_seconds = 0.0
         self._has_answer = False
         self.outcome: asyncio.Future[Association] = asyncio.get_running_loop().create_future()
         self._socket = net.connect(address, on_datagram=self._datagram, on_error=self._socket_error)
@@ -81,7 +83,8 @@ class ClientLink:
             return
         if not self._has_answer:
             self._has_answer = True
-            self._on_round_trip(asyncio.get_running_loop().time() - association.created)
+            self.round_trip_seconds = asyncio.get_running_loop().time() - association.created
+            self._on_round_trip(self.round_trip_seconds)
         association.receive_untrusted(datagram, found)
 
     def _socket_error(self, error: OSError) -> None:
@@ -186,6 +189,11 @@ class CoapsConnection:
         except TimeoutError:
             return False
         return True
+
+    @property
+    def round_trip_seconds(self) -> float:
+        """Seconds that the first datagram of the device took, with retransmissions."""
+        return self._link.round_trip_seconds
 
     @property
     def silent_seconds(self) -> float:

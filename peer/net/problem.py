@@ -177,6 +177,15 @@ def refused_session_seconds(message: aiocoap.Message) -> float | None:
     return float(SESSION_RETRY_SECONDS if message.opt.max_age is None else message.opt.max_age)
 
 
+def retry_seconds(message: aiocoap.Message) -> float | None:
+    """Return when a request may succeed that a device refused since it was busy, else None.
+
+    That is Max-Age of 4.29 (RFC 8516 §3) and of 5.03 (RFC 7252 §5.9.3.4).
+    """
+    is_busy = message.code in (Code.TOO_MANY_REQUESTS, Code.SERVICE_UNAVAILABLE)
+    return float(message.opt.max_age) if is_busy and message.opt.max_age is not None else None
+
+
 def _read_untrusted(message: aiocoap.Message, limits: Limits) -> tuple[str, str, str]:
     """Return title, detail and reason of a response; what does not parse counts as absent."""
     if message.opt.content_format != CONTENT_FORMAT:
