@@ -15,16 +15,18 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from client_app.clock import wall_clock
 from client_app.connector import Connector
+from client_app.deadline import Deadline, waiting_for
 from client_app.device import Device
 from client_app.finder import Finder, Look, look_at_lan
 from client_app.home import Home
 from client_app.known_devices import DeviceBook
-from client_app.limits import DISCOVERY_SECONDS
+from client_app.limits import CONNECT_SECONDS, DISCOVERY_SECONDS
 from client_app.models import KnownDevice, Paired
 from client_app.pairing.arguments import (
     AskCode,
@@ -34,12 +36,11 @@ from client_app.pairing.arguments import (
     is_invite,
     parse_label,
 )
-from client_app.pairing.attempt import PairingAttempt
 from client_app.pairing.ceremony import Comparison, Confirm, OnDevice, OnNote, OnWait
 from client_app.pairing.method_choice import MethodInputs
-from client_app.pairing.pairing_port import connect_pairing_port
+from client_app.pairing.pair_with import pair_with
 from client_app.pairing.redemption import ReceivedInvite, Redemption
-from client_app.pairing.targets import check_target, resolve_target
+from client_app.pairing.targets import check_target
 from client_app.session import DeviceSession
 from peer.errors import UsageError
 from peer.identity import Fingerprint, Identity
@@ -123,7 +124,8 @@ class Client:
         Raises:
             PeerError: this machine has no network, or multicast DNS does not work.
         """
-        return await self.finder.latest(timeout)
+        with waiting_for("searching for devices", seconds=timeout):
+            return await self.finder.latest(timeout)
 
     def watch(self) -> AsyncIterator[Advert]:
         """Yield each device on the LAN, and again when it changes or leaves. Does not end.
@@ -132,7 +134,7 @@ class Client:
         """
         return self.finder.watch()
 
-    async def connect(self, alias: str) -> Device:
+    async def connect(self, alias: str, *, timeout: float | None = CONNECT_SECONDS) -> Device:
         """Connect to a paired device, or return its open session.
 
         The last address, the stored addresses and the addresses announced on the LAN are tried in
@@ -140,6 +142,7 @@ class Client:
 
         Args:
             alias: alias, device ID or fingerprint of a paired device.
+            timeout: seconds for the whole call; None for no limit beyond those of the addresses.
 
         Raises:
             NotKnown: no paired device has that alias.
@@ -148,14 +151,11 @@ class Client:
             PinMismatch: a stored address answered with another key.
         """
         known = self.book.find(alias)
-        async with self._turns[known.fingerprint]:
+        connect = partial(self.connector.connect_known, known)
+        async with Deadline(timeout), self._turns[known.fingerprint]:
             device = self._devices.get(known.fingerprint)
             if device is None:
-
-                async def connect() -> CoapsConnection:
-                    return await self.connector.connect_known(known)
-
-                session = DeviceSession(known.alias, await connect(), reconnect=connect)
+                session = DeviceSession(known.alias, await connect(), connect, limits=self.limits)
                 device = self._devices[known.fingerprint] = Device(known, session)
             return device
 
@@ -183,6 +183,7 @@ class Client:
         confirm: Confirm | None = None,
         code: AskCode | str = "",
         at: str = "",
+        timeout: float | None = None,
         on_wait: OnWait = lambda _seconds: None,
         on_note: OnNote | None = None,
         on_device: OnDevice = lambda _device: None,
@@ -205,6 +206,8 @@ class Client:
             confirm: asks this side's user whether the device shows the same number or fingerprints.
             code: the code of the device, or a coroutine function that asks for it.
             at: address of the device, if `target` is a label.
+            timeout: seconds for the whole call, with the answers of both users; None for no limit
+                beyond those of the steps.
             on_wait: called with the seconds left while only the user at the device is waited for.
             on_note: called with warnings, which are logged by default.
             on_device: called with the device that was found, before anything is asked.
@@ -227,7 +230,7 @@ class Client:
                     "an invite already contains the user name and the role",
                     advice="Leave out the name and the role.",
                 )
-            return await self.redeem(target, alias=alias, expect=pinned)
+            return await self.redeem(target, alias=alias, expect=pinned, timeout=timeout)
         label = parse_label(target)
         if label is not None:
             pinned, target = expected_key(label.device, pinned), at
@@ -241,23 +244,21 @@ class Client:
         )
         check_names(name, alias)
         await asyncio.to_thread(self.book.check_writable)
-        known = None if alias else {one.alias: one for one in self.devices}.get(target)
-        found = await resolve_target(target, paired=known, expect=pinned, finder=self.finder)
-        attempt = PairingAttempt(
-            await connect_pairing_port(
-                self.connector, found, own=self.identity.fingerprint, limits=self.limits
-            ),
-            found,
-            own=self.identity.fingerprint,
-            book=self.book,
-            limits=self.limits,
-            connector=self.connector,
-            on_note=on_note or _log.warning,
-            on_device=on_device,
-        )
-        async with attempt:
-            return await attempt.run(
-                name=name, role=role, alias=alias, inputs=inputs, on_wait=on_wait
+        async with Deadline(timeout):
+            return await pair_with(
+                target,
+                connector=self.connector,
+                book=self.book,
+                own=self.identity.fingerprint,
+                limits=self.limits,
+                expect=pinned,
+                name=name,
+                role=role,
+                alias=alias,
+                inputs=inputs,
+                on_wait=on_wait,
+                on_note=on_note or _log.warning,
+                on_device=on_device,
             )
 
     async def redeem(
@@ -266,6 +267,7 @@ class Client:
         *,
         alias: str = "",
         expect: Fingerprint | None = None,
+        timeout: float | None = None,
         on_note: OnNote | None = None,
     ) -> Paired:
         """Redeem an invite (`HANDFAST:I*…`): become the user that it names, and store the device.
@@ -277,6 +279,7 @@ class Client:
             invite: the text of the invite.
             alias: alias of the device on this client; defaults to one derived from its name.
             expect: fingerprint that the invite must contain.
+            timeout: seconds for the whole call; None for no limit beyond those of the steps.
             on_note: called with warnings, which are logged by default.
 
         Raises:
@@ -301,4 +304,6 @@ class Client:
             connect=lambda: self.connector.connect_invited(device, received.host_ports),
             on_note=on_note,
         )
-        return await redemption.run(alias=alias)
+        async with Deadline(timeout):
+            with waiting_for("waiting for the device that the invite names"):
+                return await redemption.run(alias=alias)

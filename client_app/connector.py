@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from client_app.connection_attempts import Candidate, ConnectionAttempts
+from client_app.deadline import Deadline, waiting_for
 from client_app.errors import BookError
 from client_app.finder import Finder
 from client_app.host_port import HostPort
 from client_app.known_devices import DeviceBook
-from client_app.limits import DISCOVERY_DELAY_SECONDS
+from client_app.limits import CONNECT_SECONDS, DISCOVERY_DELAY_SECONDS
 from client_app.models import KnownDevice
 from peer.errors import PinMismatch, Unreachable
 from peer.identity import Fingerprint, Identity
@@ -82,9 +83,11 @@ class Connector:
         stored = self.host_ports(latest)
         delay = DISCOVERY_DELAY_SECONDS if stored else 0.0
         try:
-            connection = await self._connect(
-                latest.fingerprint, stored, last_seen=latest.last_seen, delay=delay
-            )
+            async with Deadline(CONNECT_SECONDS):
+                with waiting_for(f"connecting to {known.alias}"):
+                    connection = await self._connect(
+                        latest.fingerprint, stored, last_seen=latest.last_seen, delay=delay
+                    )
         except PinMismatch as error:
             error.advice += f" To remove the device, run `handfast forget {known.alias}`."
             raise

@@ -30,12 +30,33 @@ _TEXTUAL = frozenset({0, 40, 50})  # 40: application/link-format (RFC 6690)
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which an observation received no states, since its session was lost.
+
+    Attributes:
+        reason: what happened, in words.
+        seconds: how long it lasted; None while it lasts.
+    """
+
+    reason: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """A 2.xx response. `format` is the number of the content format, None if there is none."""
+    """A 2.xx response, or a state of an observation.
+
+    Attributes:
+        code: the response code, for example "2.05".
+        payload: the body.
+        format: the number of the content format, None if there is none.
+        gap: the gap before this state of an observation, None if there is none.
+    """
 
     code: str
     payload: bytes
     format: int | None = None
+    gap: Gap | None = None
 
     @property
     def is_text(self) -> bool:

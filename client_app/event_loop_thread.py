@@ -131,28 +131,6 @@ class BlockingIterator(Generic[T]):
         self.close()
 
 
-async def call_in_thread(question: Callable[[], T]) -> T:
-    """Call `question` in a daemon thread, since a question that is cancelled may never return."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def settle(work: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the client is closed
-            loop.call_soon_threadsafe(lambda: None if answer.done() else work())
-
-    def run() -> None:
-        try:
-            result = question()
-        except BaseException as error:
-            failed = error
-            settle(lambda: answer.set_exception(failed))
-        else:
-            settle(lambda: answer.set_result(result))
-
-    threading.Thread(target=run, name="handfast question", daemon=True).start()
-    return await answer
-
-
 async def _next(stream: AsyncIterator[T]) -> T:
     return await anext(stream)
 

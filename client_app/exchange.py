@@ -1,6 +1,7 @@
 """One request and its response over an open session."""
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 import aiocoap
 from aiocoap.numbers.codes import Code
@@ -8,6 +9,7 @@ from aiocoap.numbers.codes import Code
 from client_app.content import NUMBERS, Format, Reply
 from client_app.decode import Me, me_untrusted
 from peer import cbor
+from peer.errors import UsageError
 from peer.net.connection import CoapsConnection
 from peer.net.problem import error_of
 
@@ -24,6 +26,25 @@ def message_of(
     if body is not None:
         message.payload = cbor.encode(body)
         message.opt.content_format = NUMBERS[Format.CBOR]
+    return message
+
+
+def request_for(code: Code, path: str, *, accept: Format | None) -> aiocoap.Message:
+    """A request for `/a/b?c=d`, percent-decoded (RFC 7252 §6.4). Raises `UsageError`."""
+    plain, _, query = path.partition("?")
+    segments = tuple(unquote(part) for part in plain.removeprefix("/").split("/"))
+    queries = tuple(unquote(part) for part in query.split("&")) if query else ()
+    if segments == ("",):
+        segments = ()
+    if any(len(part.encode("utf-8", "replace")) > 255 for part in (*segments, *queries)):
+        raise UsageError(
+            "a segment of the path or query is longer than 255 bytes",
+            advice="Send long data in the body.",
+        )
+    message = message_of(code, segments)
+    message.opt.uri_query = queries
+    if accept is not None:
+        message.opt.accept = NUMBERS[accept]
     return message
 
 

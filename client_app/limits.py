@@ -5,6 +5,7 @@ The bounds of the protocol are in `peer.limits`.
 
 from typing import Final
 
+from client_app.deadline import DefaultSeconds
 from peer.limits import DEFAULT_LIMITS
 
 # Discovery.
@@ -21,17 +22,24 @@ STATED_ADDRESSES: Final = 32  # addresses to try that no announcement named
 REPORTED_FAILURES: Final = 4  # failed addresses that an error lists
 DIAGNOSIS_SECONDS: Final = 6.0  # one address in `doctor`: a ClientHello and two retransmissions
 
+# Calls. Each is the default of a `timeout`.
+CONNECT_SECONDS: Final = DefaultSeconds(60.0)  # a search, and a session; a slow path takes long
+REQUEST_SECONDS: Final = DefaultSeconds(30.0)  # a request, its queue, a new session, all blocks
+LIST_SECONDS: Final = DefaultSeconds(120.0)  # a list, which may take many blocks
+
 # Requests.
-REQUEST_SECONDS: Final = 30.0  # default for a request, including all blocks
-LIST_SECONDS: Final = 120.0  # a list, which may take many blocks
+BUSY_REPEATS: Final = 1  # repeats of a request that a busy device has refused (4.29, 5.03)
+REQUEST_PING_SECONDS: Final = 5.0  # silence while a response is due until a ping
 RESPONSE_BODY_BYTES: Final = DEFAULT_LIMITS.answer_body_bytes  # a CBOR body that is decoded
 SILENT_SECONDS: Final = 10.0  # a session silent for this long is pinged before it is used
+SESSION_RETRY_SECONDS: Final = 30.0  # the longest wait after one of them
 SESSION_REFUSALS: Final = 5  # refusals of a session until the request fails with that error
 PROBE_SECONDS: Final = 4.0  # the answer to a ping: one lost datagram and its retransmission
+PROBE_ROUND_TRIPS: Final = 3  # round trips that it may take, if that is longer
 OBSERVE_PING_SECONDS: Final = 15.0  # silence in an observation until a ping (RFC 8085 §3.5)
 OBSERVE_GRACE_SECONDS: Final = 3.0  # time after a notification's Max-Age until a ping
-OBSERVE_RETRY_SECONDS: Final = 300.0  # attempts to continue an observation: a device may restart
-OBSERVE_PAUSE_MAX_SECONDS: Final = 15.0  # the longest pause between two of them
+OBSERVE_PAUSE_MAX_SECONDS: Final = 30.0  # the longest pause between two attempts to continue
+OBSERVE_JITTER: Final = 0.5  # a pause is longer by this share at most, at random
 OBSERVE_STABLE_SECONDS: Final = 30.0  # an observation that lasted so long is continued at once
 EVENTS: Final = 50  # events that are read if no number is given
 EVENTS_PAGE: Final = 100  # events that a device returns at a time
@@ -47,6 +55,11 @@ INPUT_BYTES: Final = 4096  # a typed invite, label or code; an invite has 619 ch
 PICTURE_HEAD_BYTES: Final = 1024  # the beginning of a picture file, which tells its kind
 PICTURE_FRAMES: Final = 16  # images of an animated picture that are searched
 PICTURE_BYTES: Final = 32 << 20  # a picture of a label or an invite
+
+# The terminal.
+SHOWN_AFTER_SECONDS: Final = 1.0  # a longer wait is shown
+TURN_SECONDS: Final = 0.25  # and its line drawn again
+LEAST_ALARM_SECONDS: Final = 0.001  # 0 would set no alarm
 
 # The file of paired devices.
 DEVICES_FILE_BYTES: Final = 16 << 20  # room for more than 10,000 devices

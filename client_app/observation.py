@@ -4,35 +4,40 @@ A path can fall silent without a word: the device lost power, a NAT dropped its 
 changed. So a device that was silent for some seconds is pinged (RFC 7252 §4.3), and so is one whose
 next notification is overdue by Max-Age (RFC 7641 §4.3.1). A device that answers may still have lost
 the observation, so an overdue one is registered again. If the device does not answer, a new session
-replaces the old one, and the observation is registered there.
+replaces the old one, and the observation is registered there; attempts continue, with growing
+pauses, until it succeeds. States of the time between are missing, which a `Gap` marks.
 """
 
 import asyncio
 import contextlib
 import math
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Generic, Protocol, Self, TypeVar
 
 import aiocoap
 
-from client_app.content import Reply
+from client_app.content import Gap, Reply
+from client_app.deadline import Deadline, waiting_for
 from client_app.exchange import reply_of
 from client_app.limits import (
     OBSERVE_GRACE_SECONDS,
-    OBSERVE_PAUSE_MAX_SECONDS,
-    OBSERVE_RETRY_SECONDS,
-    OBSERVE_STABLE_SECONDS,
+    PROBE_ROUND_TRIPS,
     PROBE_SECONDS,
     SESSION_REFUSALS,
 )
-from peer.errors import ObservationEnded, PeerError, RequestFailed, TimedOut, Unreachable
+from client_app.retries import OnNote, Retries
+from peer.errors import (
+    DeviceFailed,
+    ObservationEnded,
+    RequestFailed,
+    TimedOut,
+    Unreachable,
+)
 from peer.net.connection import CoapsConnection
 from peer.net.notifications import NotificationStream
 
 T = TypeVar("T")
-
-OnNote = Callable[[str], None]
-"""Called with a message for people."""
 
 _DEFAULT_MAX_AGE = 60  # seconds (RFC 7252 §5.10.5)
 
@@ -102,15 +107,29 @@ class Sessions(Protocol):
         """End a connection that does not respond."""
 
 
+async def responds(connection: CoapsConnection, step: "asyncio.Future[T] | None" = None) -> bool:
+    """Return whether the device answers a ping, or whether `step` is done meanwhile.
+
+    On a slow path, the answer may take as long as it took to connect.
+    """
+    seconds = max(PROBE_SECONDS, PROBE_ROUND_TRIPS * connection.round_trip_seconds)
+    with waiting_for("checking whether the device still responds", seconds=seconds):
+        has_answered = await connection.ping(timeout=seconds)
+    return has_answered or (step is not None and step.done())
+
+
 class States:
-    """The states of one resource: over one session after the other, until the retries end.
+    """The states of one resource: over one session after the other, until the loop is left.
 
     Args:
         sessions: opens sessions with the device.
         request: makes the request; a message can be sent once.
+        timeout: seconds until the first state.
+        retry: whether to continue on another session.
         ping_seconds: silence after which the device is pinged; None pings only if a notification is
             overdue.
         on_note: told about a lost session, and about its replacement.
+        random: returns a number from 0 to 1, for the pauses between attempts.
     """
 
     def __init__(
@@ -118,19 +137,35 @@ class States:
         sessions: Sessions,
         request: Callable[[], aiocoap.Message],
         *,
+        timeout: float | None,
+        retry: bool,
         ping_seconds: float | None,
         on_note: OnNote,
+        random: Callable[[], float],
     ) -> None:
         self._sessions = sessions
         self._request = request
+        self._timeout = timeout
         self._ping_seconds = math.inf if ping_seconds is None else ping_seconds
-        self._retries = _Retries(sessions.alias, on_note)
+        self._retries = Retries(sessions.alias, on_note, is_on=retry, random=random)
         self._loop = asyncio.get_running_loop()
         self._due = math.inf  # when the next notification is overdue
         self._was_refreshed = False
 
-    async def iterate(self) -> AsyncGenerator[Reply, None]:
-        """Yield the present state, then each new one."""
+    async def iterate(self) -> AsyncGenerator[Reply | Gap, None]:
+        """Yield the present state, then each new one.
+
+        When the session is lost, a `Gap` comes at once. The next state has it as well.
+        """
+        async with contextlib.aclosing(self._states()) as states:
+            async with Deadline(self._timeout):
+                with waiting_for(f"waiting for the first state from {self._sessions.alias}"):
+                    first = await anext(states)
+            yield first
+            async for state in states:
+                yield state
+
+    async def _states(self) -> AsyncGenerator[Reply | Gap, None]:
         refusals = 0
         while True:
             connection = None
@@ -148,21 +183,23 @@ class States:
                             break
                         refusals = 0
                         reply = reply_of(message)
-                        self._retries.succeeded()
+                        gap = self._retries.succeeded()
                         is_known = self._was_refreshed and reply == shown
                         self._was_refreshed = False
                         if not is_known:
                             shown = reply
-                            yield reply
+                            yield reply if gap is None else replace(reply, gap=gap)
                         if message.opt.observe is None:
                             return  # not observable (any more), and this was its state
                 if refusals:
                     continue
                 raise ObservationEnded("the device ended the observation")
-            except (Unreachable, TimedOut, RequestFailed) as error:
+            except (Unreachable, TimedOut, RequestFailed, DeviceFailed) as error:
                 was_closed = connection is not None and not connection.is_open
-                await self._retries.wait_after(error, was_closed=was_closed)
-                if connection is not None and not isinstance(error, RequestFailed):
+                if (gap := self._retries.lost(error, was_closed=was_closed)) is not None:
+                    yield gap
+                await self._retries.pause()
+                if connection is not None and isinstance(error, (Unreachable, TimedOut)):
                     await self._sessions.drop(connection)
 
     async def _next(
@@ -178,8 +215,8 @@ class States:
                 silence = self._ping_seconds - connection.silent_seconds
                 wait = min(self._due - self._loop.time(), silence)
                 await asyncio.wait({step}, timeout=None if wait == math.inf else max(0.0, wait))
-                if not step.done() and not await connection.ping(timeout=PROBE_SECONDS):
-                    self._require(step)
+                if not step.done() and not await responds(connection, step):
+                    raise ObservationEnded("the device no longer responds")
                 if step.done():
                     return self._noted(step.result())
                 if self._loop.time() >= self._due:
@@ -191,10 +228,6 @@ class States:
                 step.cancel()
                 await asyncio.wait({step})
 
-    def _require(self, step: "asyncio.Future[aiocoap.Message | None]") -> None:
-        if not step.done():
-            raise ObservationEnded("the device no longer responds")
-
     def _noted(self, message: aiocoap.Message | None) -> aiocoap.Message | None:
         """Note when the notification after this one is overdue."""
         if message is not None:
@@ -203,54 +236,9 @@ class States:
         return message
 
 
-class _Retries:
-    """Pauses between attempts to continue an observation: none at first, then longer ones.
-
-    An observation that never succeeded is tried again once, and only if its session has ended: the
-    device may have restarted since the session was used.
-    """
-
-    def __init__(self, alias: str, on_note: OnNote) -> None:
-        self._alias = alias
-        self._on_note = on_note
-        self._loop = asyncio.get_running_loop()
-        self._pause = 0.0
-        self._failing_since: float | None = None
-        self._succeeded_at: float | None = None
-        self._attempts = 0
-        self._has_noted = False
-
-    def succeeded(self) -> None:
-        """Note that a state arrived."""
-        if self._succeeded_at is None or self._failing_since is not None:
-            self._succeeded_at = self._loop.time()
-        if self._failing_since is not None:
-            self._on_note(f"{self._alias} responds again")
-        self._failing_since = None
-
-    async def wait_after(self, error: PeerError, *, was_closed: bool) -> None:
-        """Wait until the next attempt. Raises the error if there is none.
-
-        `was_closed`: the device ended the session. It often accepts the next one at once, or says
-        why not, so nothing is noted yet.
-        """
-        now = self._loop.time()
-        self._attempts += 1
-        if self._succeeded_at is None:
-            if self._attempts > 1 or not isinstance(error, ObservationEnded):
-                raise error
-            return
-        if isinstance(error, RequestFailed) and error.code != "4.29":
-            raise error
-        if self._failing_since is None:
-            if now - self._succeeded_at >= OBSERVE_STABLE_SECONDS:
-                self._pause = 0.0
-            self._failing_since = now
-            self._has_noted = False
-        if not was_closed and not self._has_noted:
-            self._has_noted = True
-            self._on_note(f"{self._alias}: {error}; connecting again")
-        if now - self._failing_since >= OBSERVE_RETRY_SECONDS:
-            raise error
-        await asyncio.sleep(self._pause)
-        self._pause = min(max(1.0, 2 * self._pause), OBSERVE_PAUSE_MAX_SECONDS)
+async def without_gaps(states: AsyncGenerator[Reply | Gap, None]) -> AsyncGenerator[Reply, None]:
+    """Yield the states alone. Closing it closes `states`."""
+    async with contextlib.aclosing(states):
+        async for one in states:
+            if isinstance(one, Reply):
+                yield one

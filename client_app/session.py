@@ -1,12 +1,15 @@
 """A session with a paired device: requests, observations, and reconnection.
 
-A session is reused while it is open. If it turns out to be dead (the device restarted, the network
-was down), one new session is opened and the request is repeated. That is safe for the idempotent
-methods GET, PUT and DELETE and for an observation (RFC 7252 §5.1). POST and PATCH are repeated only
-if they cannot have been sent; otherwise `Unreachable` reports that the outcome is unknown.
+A session is reused while it is open. A device that is switched off does not end its sessions, so a
+session that was silent for `SILENT_SECONDS` is checked with a ping before it is used, and one that
+is silent for `REQUEST_PING_SECONDS` while a response is due is checked then.
 
-A device that is switched off does not end its sessions, and the client is not notified. Therefore a
-session that was silent for `SILENT_SECONDS` is checked with a ping before it is used.
+If a session turns out to be dead (the device restarted, the network was down), a new one is opened,
+and a request that is safe to repeat is repeated once: GET and FETCH, which change nothing, and PUT
+and DELETE, which are idempotent (RFC 7252 §5.1, RFC 8132 §2). Others, such as POST and PATCH, are
+repeated only if they cannot have been sent; otherwise the error says that the outcome is unknown.
+
+All of this happens within the timeout of the call (see `client_app.deadline`).
 """
 
 import asyncio
@@ -14,32 +17,44 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
-from urllib.parse import unquote
 
 import aiocoap
 from aiocoap.numbers.codes import Code
 
-from client_app.content import NUMBERS, Body, Format, Reply, encoded
+from client_app.content import Body, Format, Gap, Reply, encoded
+from client_app.deadline import Deadline, seconds_left, waiting_for
 from client_app.decode import me_untrusted
-from client_app.exchange import ME, message_of, reply_of
+from client_app.exchange import ME, reply_of, request_for
 from client_app.limits import (
+    BUSY_REPEATS,
     OBSERVE_PING_SECONDS,
-    PROBE_SECONDS,
+    REQUEST_PING_SECONDS,
     REQUEST_SECONDS,
     SESSION_REFUSALS,
+    SESSION_RETRY_SECONDS,
     SILENT_SECONDS,
 )
 from client_app.models import Whoami
-from client_app.observation import OnNote, States
-from peer.errors import PeerError, TimedOut, Unreachable, UsageError
+from client_app.observation import States, responds
+from client_app.retries import OnNote
+from peer.errors import PeerError, TimedOut, Unreachable
+from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.connection import CoapsConnection
-from peer.net.problem import refused_session_seconds
+from peer.net.problem import refused_session_seconds, retry_seconds
 
 _random = secrets.SystemRandom()
-_REPEATABLE: Final = frozenset({Code.GET, Code.PUT, Code.DELETE})
+_REPEATABLE: Final = frozenset({Code.GET, Code.FETCH, Code.PUT, Code.DELETE})
 _log = logging.getLogger(__name__)
 
 Reconnect = Callable[[], Awaitable[CoapsConnection]]
+
+
+class SessionLostError(Exception):
+    """The session of a request is dead: it has ended, or the device does not answer a ping."""
+
+    def __init__(self, error: PeerError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class DeviceSession:
@@ -49,14 +64,27 @@ class DeviceSession:
         alias: the device's alias, for errors.
         connection: an open connection to the device.
         reconnect: opens another connection to the same key.
+        limits: the limits of the device; requests beyond `requests_per_session` wait.
+        random: returns a number from 0 to 1, for waits of several clients that end apart.
     """
 
-    def __init__(self, alias: str, connection: CoapsConnection, *, reconnect: Reconnect) -> None:
+    def __init__(
+        self,
+        alias: str,
+        connection: CoapsConnection,
+        reconnect: Reconnect,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        random: Callable[[], float] = _random.random,
+    ) -> None:
         self.connection = connection
         self.alias = alias
         self._reconnect = reconnect
+        self._random = random
         self._turn = asyncio.Lock()
+        self._places = asyncio.Semaphore(limits.requests_per_session)
         self._is_unused = True
+        self._suspect: CoapsConnection | None = None
 
     async def request(
         self,
@@ -72,36 +100,83 @@ class DeviceSession:
         payload, content_format = encoded(body, body_format)
 
         def message() -> aiocoap.Message:  # a message can be sent once
-            made = _message(code, path, accept=accept)
+            made = request_for(code, path, accept=accept)
             made.payload = payload
             if content_format is not None:
                 made.opt.content_format = content_format
             return made
 
         message()  # an invalid path raises before anything is sent
-        for _ in range(SESSION_REFUSALS):
-            response = await self._exchange(code, message, timeout)
-            if not await self.has_waited_after(response):
-                break
-        return reply_of(response)
+        async with Deadline(timeout):
+            return reply_of(await self._response(message))
 
-    async def _exchange(
-        self, code: Code, message: Callable[[], aiocoap.Message], timeout: float | None
-    ) -> aiocoap.Message:
-        connection, is_reused = await self._live()
+    async def _response(self, message: Callable[[], aiocoap.Message]) -> aiocoap.Message:
+        """Return the response; a request that the device refused for a while is sent again."""
+        refusals = busy = 0
+        while True:
+            with waiting_for(f"waiting until other requests to {self.alias} are answered"):
+                await self._places.acquire()
+            try:
+                response = await self._exchange(message)
+            finally:
+                self._places.release()
+            if refusals < SESSION_REFUSALS - 1 and await self.has_waited_after(response):
+                refusals += 1
+            elif busy < BUSY_REPEATS and await self._has_waited_for(response):
+                busy += 1
+            else:
+                return response
+
+    async def _exchange(self, message: Callable[[], aiocoap.Message]) -> aiocoap.Message:
+        connection = await self._live()
+        request = message()
         try:
-            return await connection.request(message(), timeout=timeout)
-        except TimedOut as error:
-            await connection.close()  # the next request connects again
-            error.advice += f" To find the cause, run `handfast doctor {self.alias}`."
+            return await self._asked(connection, request)
+        except SessionLostError as lost:
+            if request.code not in _REPEATABLE:
+                await self.drop(connection)
+                raise _unknown_outcome(request.code, lost.error) from lost.error
+            connection = await self._renewed(connection)
+        try:
+            return await self._asked(connection, message())
+        except SessionLostError as lost:
+            raise lost.error from lost
+
+    async def _asked(
+        self, connection: CoapsConnection, request: aiocoap.Message
+    ) -> aiocoap.Message:
+        """Return the response on one connection.
+
+        Raises `SessionLostError` if the connection has ended, or if the device falls silent and
+        does not answer a ping. A device that works on a request answers it.
+        """
+        began = asyncio.get_running_loop().time()
+        step = asyncio.ensure_future(connection.request(request))
+        try:
+            with waiting_for(f"waiting for the answer of {self.alias}"):
+                while True:
+                    silent = min(connection.silent_seconds, _seconds_since(began))
+                    await asyncio.wait({step}, timeout=max(0.0, REQUEST_PING_SECONDS - silent))
+                    if not (step.done() or await responds(connection, step)):
+                        raise SessionLostError(
+                            TimedOut(
+                                f"{self.alias} no longer responds",
+                                advice="Check that the device is on and connected. To find the "
+                                f"cause, run `handfast doctor {self.alias}`.",
+                            )
+                        )
+                    if step.done():
+                        return step.result()
+        except asyncio.CancelledError:
+            self._suspect = connection
             raise
         except Unreachable as error:
-            if not is_reused:
+            if connection.is_open:  # the device rejected the message
                 raise
-            if code not in _REPEATABLE:
-                raise _unknown_outcome(code, error) from error
-            connection = await self._renewed(connection)
-            return await connection.request(message(), timeout=timeout)
+            raise SessionLostError(error) from error
+        finally:
+            step.cancel()
+            await asyncio.wait({step})
 
     async def has_waited_after(self, response: aiocoap.Message) -> bool:
         """If the device refused this session, close it, wait, and return True.
@@ -112,41 +187,63 @@ class DeviceSession:
         seconds = refused_session_seconds(response)
         if seconds is None:
             return False
-        seconds = min(seconds, REQUEST_SECONDS) * _random.uniform(1.0, 1.5)
+        await self.connection.close()
+        seconds = min(seconds, SESSION_RETRY_SECONDS) * (1 + self._random() / 2)
+        if seconds > seconds_left():
+            return False
         _log.warning(
             "%s has no session left for this key, since other programs use it; trying again "
             "in %.0f s",
             self.alias,
             seconds,
         )
-        await self.connection.close()
-        await asyncio.sleep(seconds)
+        with waiting_for(f"waiting for a session with {self.alias}", seconds=seconds):
+            await asyncio.sleep(seconds)
         return True
 
-    async def me(self) -> Whoami:
+    async def _has_waited_for(self, response: aiocoap.Message) -> bool:
+        """If the device was busy, wait as long as it asks, and return True.
+
+        A device that responds with 4.29 or 5.03 has not processed the request (RFC 8516 §3, RFC
+        7252 §5.9.3.4). If the time is not left, the response is the result.
+        """
+        seconds = retry_seconds(response)
+        if seconds is None or seconds >= seconds_left():
+            return False
+        with waiting_for(f"{self.alias} is busy; trying again", seconds=seconds):
+            await asyncio.sleep(seconds)
+        return True
+
+    async def me(self, *, timeout: float | None = REQUEST_SECONDS) -> Whoami:
         """Ask the device who this client is."""
-        return me_untrusted((await self.request(Code.GET, "/".join(ME))).payload).whoami
+        reply = await self.request(Code.GET, "/".join(ME), timeout=timeout)
+        return me_untrusted(reply.payload).whoami
 
     def observe(
         self,
         path: str,
         *,
         accept: Format | None = None,
+        timeout: float | None = REQUEST_SECONDS,
+        retry: bool = True,
         ping_seconds: float | None = OBSERVE_PING_SECONDS,
         on_note: OnNote = _log.warning,
-    ) -> AsyncGenerator[Reply, None]:
-        """Observe a resource; see `client_app.device.Device.observe`."""
+    ) -> AsyncGenerator[Reply | Gap, None]:
+        """Observe a resource; see `client_app.device.Device.observe`. A `Gap` is in its place."""
         states = States(
             self,
-            lambda: _message(Code.GET, path, accept=accept),
+            lambda: request_for(Code.GET, path, accept=accept),
+            timeout=timeout,
+            retry=retry,
             ping_seconds=ping_seconds,
             on_note=on_note,
+            random=self._random,
         )
         return states.iterate()
 
     async def open(self) -> CoapsConnection:
         """Return an open connection: this one if it responds, or a new one."""
-        return (await self._live())[0]
+        return await self._live()
 
     async def drop(self, connection: CoapsConnection) -> None:
         """End a connection that does not respond, unless it was replaced already."""
@@ -159,19 +256,18 @@ class DeviceSession:
 
     # -- the connection ---------------------------------------------------------------------------
 
-    async def _live(self) -> tuple[CoapsConnection, bool]:
-        """Return an open connection, and whether it was used before."""
+    async def _live(self) -> CoapsConnection:
         async with self._turn:
             connection = self.connection
-            if self._is_unused:
-                self._is_unused = False
-                if connection.is_open:
-                    return connection, False
-            elif connection.is_open:
+            is_unused, self._is_unused = self._is_unused, False
+            if connection.is_open:
                 is_silent = connection.silent_seconds >= SILENT_SECONDS
-                if not is_silent or await connection.ping(timeout=PROBE_SECONDS):
-                    return connection, True
-            return await self._replaced(), False
+                if is_unused or not (is_silent or connection is self._suspect):
+                    return connection
+                if await responds(connection):
+                    self._suspect = None
+                    return connection
+            return await self._replaced()
 
     async def _renewed(self, dead: CoapsConnection) -> CoapsConnection:
         async with self._turn:
@@ -185,27 +281,13 @@ class DeviceSession:
         return self.connection
 
 
-def _message(code: Code, path: str, *, accept: Format | None) -> aiocoap.Message:
-    """A request for `/a/b?c=d`, percent-decoded (RFC 7252 §6.4). Raises `UsageError`."""
-    plain, _, query = path.partition("?")
-    segments = tuple(unquote(part) for part in plain.removeprefix("/").split("/"))
-    queries = tuple(unquote(part) for part in query.split("&")) if query else ()
-    if segments == ("",):
-        segments = ()
-    if any(len(part.encode("utf-8", "replace")) > 255 for part in (*segments, *queries)):
-        raise UsageError(
-            "a segment of the path or query is longer than 255 bytes",
-            advice="Send long data in the body.",
-        )
-    message = message_of(code, segments)
-    message.opt.uri_query = queries
-    if accept is not None:
-        message.opt.accept = NUMBERS[accept]
-    return message
+def _seconds_since(moment: float) -> float:
+    return asyncio.get_running_loop().time() - moment
 
 
-def _unknown_outcome(code: Code, error: PeerError) -> Unreachable:
-    return Unreachable(
+def _unknown_outcome(code: Code, error: PeerError) -> PeerError:
+    kind = TimedOut if isinstance(error, TimedOut) else Unreachable
+    return kind(
         f"the connection was lost during a {code}; the device may have executed it ({error})",
         advice=f"handfast does not repeat a {code}. Check the state of the device, then decide.",
     )

@@ -13,12 +13,14 @@ The work is done by an event loop in a thread of its own, from the first call to
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Concatenate,
     Generic,
+    Literal,
     ParamSpec,
     Self,
     TypedDict,
@@ -28,13 +30,19 @@ from typing import (
 )
 
 from client_app import administration, client, device
-from client_app.content import Format, Reply
-from client_app.event_loop_thread import EventLoopThread, Work, call_in_thread
+from client_app.content import Format, Gap, Reply
+from client_app.event_loop_thread import EventLoopThread, Work
 from client_app.finder import Look
-from client_app.limits import OBSERVE_PING_SECONDS
+from client_app.limits import (
+    CONNECT_SECONDS,
+    LIST_SECONDS,
+    OBSERVE_PING_SECONDS,
+    REQUEST_SECONDS,
+)
 from client_app.models import Event, KnownDevice, Paired
 from client_app.pairing.ceremony import Comparison, OnNote, OnWait
 from peer.identity import Fingerprint
+from peer.net.daemon_thread import call_in_thread
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert
@@ -42,6 +50,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 P = ParamSpec("P")
 Asynchronous = TypeVar("Asynchronous")
+Wrapped_co = TypeVar("Wrapped_co", covariant=True)  # a blocking object has the methods of each part
+
+_log = logging.getLogger(__name__)
 
 
 class _Blocking(Generic[Asynchronous, P, T]):
@@ -68,10 +79,10 @@ class _Blocking(Generic[Asynchronous, P, T]):
         return call
 
 
-class _Wrapper(Generic[Asynchronous]):
+class _Wrapper(Generic[Wrapped_co]):
     """An asynchronous object, and the loop in which its methods run."""
 
-    def __init__(self, loop: EventLoopThread, wrapped: Asynchronous) -> None:
+    def __init__(self, loop: EventLoopThread, wrapped: Wrapped_co) -> None:
         self.loop = loop
         self.wrapped = wrapped
 
@@ -101,16 +112,35 @@ class Administration(_Wrapper[administration.Administration]):
     events = _Blocking(administration.Administration.events)
 
     def follow_events(
-        self, *, since: int | None = None, last: int | None = None
+        self,
+        *,
+        since: int | None = None,
+        last: int | None = None,
+        timeout: float | None = LIST_SECONDS,
+        retry: bool = True,
+        on_note: OnNote | None = None,
     ) -> Iterator[Event]:
-        """Iterate over the stored events, then each new one, until the loop is left."""
-        return self.loop.iterate(lambda: self.wrapped.follow_events(since=since, last=last))
+        """Iterate over the stored events, then each new one, until the loop is left.
+
+        `on_note` is called in the thread of the event loop and must return immediately. See
+        `client_app.administration.Administration.follow_events`.
+        """
+        return self.loop.iterate(
+            lambda: self.wrapped.follow_events(
+                since=since,
+                last=last,
+                timeout=timeout,
+                retry=retry,
+                on_note=on_note or _log.warning,
+            )
+        )
 
 
 class Device(_Wrapper[device.Device]):
     """A paired device; see `client_app.device.Device`."""
 
     get = _Blocking(device.Device.get)
+    fetch = _Blocking(device.Device.fetch)
     put = _Blocking(device.Device.put)
     post = _Blocking(device.Device.post)
     patch = _Blocking(device.Device.patch)
@@ -133,20 +163,59 @@ class Device(_Wrapper[device.Device]):
         """Users, roles, invites, pairing window and events of the device, as its policy allows."""
         return Administration(self.loop, self.wrapped.iam)
 
+    @overload
     def observe(
         self,
         path: str,
         *,
         accept: Format | None = None,
+        timeout: float | None = REQUEST_SECONDS,
+        retry: bool = True,
+        gaps: Literal[False] = False,
         ping_seconds: float | None = OBSERVE_PING_SECONDS,
-    ) -> Iterator[Reply]:
+        on_note: OnNote | None = None,
+    ) -> Iterator[Reply]: ...
+    @overload
+    def observe(
+        self,
+        path: str,
+        *,
+        accept: Format | None = None,
+        timeout: float | None = REQUEST_SECONDS,
+        retry: bool = True,
+        gaps: bool,
+        ping_seconds: float | None = OBSERVE_PING_SECONDS,
+        on_note: OnNote | None = None,
+    ) -> Iterator[Reply | Gap]: ...
+    def observe(
+        self,
+        path: str,
+        *,
+        accept: Format | None = None,
+        timeout: float | None = REQUEST_SECONDS,
+        retry: bool = True,
+        gaps: bool = False,
+        ping_seconds: float | None = OBSERVE_PING_SECONDS,
+        on_note: OnNote | None = None,
+    ) -> Iterator[Reply] | Iterator[Reply | Gap]:
         """Iterate over the present state of a resource, then each new one, until the loop is left.
 
-        See `client_app.device.Device.observe`.
+        `on_note` is called in the thread of the event loop and must return immediately. See
+        `client_app.device.Device.observe`.
         """
-        return self.loop.iterate(
-            lambda: self.wrapped.observe(path, accept=accept, ping_seconds=ping_seconds)
-        )
+
+        def start() -> AsyncIterator[Reply | Gap]:
+            return self.wrapped.observe(
+                path,
+                accept=accept,
+                timeout=timeout,
+                retry=retry,
+                gaps=gaps,
+                ping_seconds=ping_seconds,
+                on_note=on_note or _log.warning,
+            )
+
+        return self.loop.iterate(start)
 
 
 class PairingOptions(TypedDict, total=False):
@@ -158,6 +227,7 @@ class PairingOptions(TypedDict, total=False):
     expect: Fingerprint | str | None
     method: str
     at: str
+    timeout: float | None
     on_wait: OnWait
     on_note: OnNote | None
 
@@ -193,9 +263,9 @@ class Client(_Wrapper[client.Client]):
         """The paired devices, sorted by alias. Raises `BookError`."""
         return self.wrapped.devices
 
-    def connect(self, alias: str) -> Device:
+    def connect(self, alias: str, *, timeout: float | None = CONNECT_SECONDS) -> Device:
         """Connect to a paired device; see `client_app.client.Client.connect`."""
-        return Device(self.loop, self.loop.call(self.wrapped.connect(alias)))
+        return Device(self.loop, self.loop.call(self.wrapped.connect(alias, timeout=timeout)))
 
     def watch(self) -> "Iterator[Advert]":
         """Yield each device on the LAN, and again when it changes or leaves. Does not end."""

@@ -139,6 +139,10 @@ class Proxy:
         """Lose every datagram from now on."""
         self.change(Impairment(loss=1.0))
 
+    def redirect(self, to: Address) -> None:
+        """Forward to another address from now on."""
+        self._to = to
+
     def rebind(self) -> None:
         """Give each client another port towards the device, as a NAT that lost its mappings."""
         for back, *_ in self._paths.values():

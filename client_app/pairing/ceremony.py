@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from aiocoap.numbers.codes import Code
 
+from client_app.deadline import waiting_for
 from client_app.decode import body_untrusted
 from client_app.errors import Declined
 from client_app.exchange import ask, message_of, payload_of
@@ -237,7 +238,8 @@ class Ceremony:
         timeout: float | None = None,
     ) -> object:
         timeout = timeout or self._limits.step_seconds
-        return body_untrusted(await ask(self._connection, code, path, body, timeout=timeout))
+        with waiting_for("waiting for the answer of the device"):
+            return body_untrusted(await ask(self._connection, code, path, body, timeout=timeout))
 
 
 async def confirmed(confirm: Confirm, question: Comparison) -> None:

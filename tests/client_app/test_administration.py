@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from client_app import UNCHANGED, Client, administration, device, sync
+from client_app import UNCHANGED, Client, administration, administration_requests, device, sync
 from client_app.device import Device
 from client_app.models import Event
 from client_app.session import DeviceSession
@@ -75,7 +75,7 @@ async def test_a_relative_time_is_added_to_the_clients_clock_if_whoami_is_denied
         raise Denied("you may not do this here")
 
     monkeypatch.setattr(DeviceSession, "me", denied)
-    monkeypatch.setattr(administration, "wall_clock", lambda: 3e9)
+    monkeypatch.setattr(administration_requests, "wall_clock", lambda: 3e9)
     assert (await kitchen.iam.add_user("mia", not_after=timedelta(days=1))).not_after == 3e9 + 86400
 
 

@@ -297,7 +297,7 @@ async def test_a_silent_session_is_probed_before_a_request(
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
     monkeypatch.setattr(session_module, "SILENT_SECONDS", 0.0)
-    monkeypatch.setattr(session_module, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(observation_module, "PROBE_SECONDS", 0.2)
     port = board.regular.port
     await board.lose_power()
     await board.start(port=port)
@@ -379,11 +379,10 @@ async def test_an_observation_of_a_revoked_client_raises_not_paired(
 
 @pytest.mark.usefixtures("paired")
 async def test_an_observation_of_an_unreachable_device_raises_unreachable(
-    board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
+    board: Board, new_client: Make
 ) -> None:
-    monkeypatch.setattr(observation_module, "OBSERVE_RETRY_SECONDS", 0.0)
     kitchen = await new_client().connect("kitchen")
-    states = kitchen.observe("/count")
+    states = kitchen.observe("/count", retry=False)
     await anext(states)
     await board.regular.close()
     with pytest.raises(Unreachable):

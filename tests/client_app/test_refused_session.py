@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import aiocoap
 import pytest
+from aiocoap.numbers.codes import Code
 
 from client_app import session as session_module
 from client_app.limits import SESSION_REFUSALS
@@ -79,7 +80,7 @@ async def test_a_request_succeeds_when_a_session_is_free(
     handler = Frees()
     logging.getLogger("client_app.session").addHandler(handler)
     try:
-        reply = await session.request(aiocoap.POST, "/echo", b"once")
+        reply = await session.request(Code.POST, "/echo", b"once")
     finally:
         logging.getLogger("client_app.session").removeHandler(handler)
     assert reply.payload == b"once"
@@ -91,7 +92,7 @@ async def test_a_request_succeeds_when_a_session_is_free(
 async def test_a_request_fails_with_the_reason_if_none_becomes_free(scene: Scene) -> None:
     session = await scene.session()
     with pytest.raises(RequestFailed) as caught:
-        await session.request(aiocoap.GET, "/echo")
+        await session.request(Code.GET, "/echo")
     assert caught.value.reason == "too-many-sessions"
     assert scene.connected <= SESSION_REFUSALS + 1
     assert scene.held.is_open

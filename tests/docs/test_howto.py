@@ -7,6 +7,7 @@ The owner of the device `kitchen` is anna. The blocks of a page that are marked 
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -21,7 +22,10 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from client_app.administration import Administration
 from client_app.cli import main as client_cli
+from client_app.client import Client
+from client_app.device import Device
 from device_app.cli import main as device_cli
 from device_app.settings import config
 from iam.limits import DEFAULT_IAM_LIMITS
@@ -31,7 +35,7 @@ from peer.terminal.exit_codes import ExitCode
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.slow
 
@@ -140,6 +144,23 @@ def test_the_documented_exit_codes_equal_those_of_the_code() -> None:
     codes = [int(code) for code, _ in rows("howto/scripts.md", "exit codes")]
     assert codes == sorted(set(ExitCode))
     assert {each.exit_code for each in errors()} <= set(codes)
+
+
+def test_the_documented_timeouts_equal_the_defaults_of_the_calls() -> None:
+    calls: tuple[Callable[..., object], ...] = (
+        Client.connect,
+        Device.get,
+        Administration.users,
+        Device.observe,
+        Client.discover,
+    )
+    table = [default for _, default, _ in rows("howto/scripts.md", "timeouts")]
+    for documented, call in zip(table, calls, strict=False):
+        assert documented == f"{inspect.signature(call).parameters['timeout'].default:g} s"
+    for call in (Client.pair, Client.redeem):
+        assert inspect.signature(call).parameters["timeout"].default is None
+    assert len(table) == len(calls) + 1
+    assert table[-1].startswith("none")
 
 
 def test_the_documented_limits_equal_those_of_the_code() -> None:

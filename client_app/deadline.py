@@ -1,0 +1,129 @@
+"""Deadlines of calls, and what a call is waiting for.
+
+A timeout is the time of a whole call: searching, connecting, a probe, a new session, a user who is
+asked. `Deadline` ends the call then, by monotonic time. Inside of it, `waiting_for` says what is
+being waited for: `TimedOut` names it, and a command line can show it.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Final, Self
+
+from peer.errors import TimedOut, UsageError
+
+OnWait = Callable[[str, float], Callable[[], None]]
+"""Called with what is waited for, and for how many seconds at most (0 if that is unknown); returns
+a function that is called at the end of the wait."""
+
+
+class DefaultSeconds(float):
+    """The default of a timeout. It does not apply within a deadline that the caller has set."""
+
+
+class Deadline:
+    """The time of a call, as an asynchronous context manager. It raises `TimedOut` at its end.
+
+    Args:
+        seconds: the time of the call; None for no limit of its own.
+
+    Raises `UsageError` if `seconds` is not a number, or negative.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        if seconds is not None and not (
+            isinstance(seconds, int | float)  # type: ignore[redundant-expr]  # from a script
+            and 0 <= seconds < math.inf
+        ):
+            raise UsageError(
+                f"{seconds!r} is not a timeout",
+                advice="Give a number of seconds, or None for no limit.",
+            )
+        self._outer: Deadline | None = _deadline.get()
+        is_void = isinstance(seconds, DefaultSeconds) and self._outer is not None
+        self._seconds = None if is_void else seconds
+        self._waiting_for = ""
+        self._timeout = asyncio.timeout(self._seconds)
+        self._token: Token[Deadline | None] | None = None
+        self.until: float = math.inf if self._outer is None else self._outer.until
+
+    async def __aenter__(self) -> Self:
+        if self._seconds is not None:
+            self.until = min(self.until, asyncio.get_running_loop().time() + self._seconds)
+        self._token = _deadline.set(self)
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._token is not None
+        _deadline.reset(self._token)
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            doing = f" while {self._waiting_for}" if self._waiting_for else ""
+            raise TimedOut(
+                f"timed out after {shown_seconds(self._seconds or 0.0)}{doing}",
+                advice="Check that the device is on and connected, or allow more time.",
+            ) from error
+
+    def note(self, what: str) -> str:
+        """Store what is waited for; return what was waited for before."""
+        before, self._waiting_for = self._waiting_for, what
+        if self._outer is not None:
+            self._outer.note(what)
+        return before
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a time in words. A part of a command's time may have passed, so it is rounded."""
+    return f"{round(seconds, 1) or seconds:.4g} s"
+
+
+_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+_on_wait: ContextVar[OnWait | None] = ContextVar("on_wait", default=None)
+
+
+def seconds_left() -> float:
+    """Return the seconds until the deadline of the present call; infinite without one."""
+    deadline = _deadline.get()
+    if deadline is None or deadline.until == math.inf:
+        return math.inf
+    return deadline.until - asyncio.get_running_loop().time()
+
+
+@contextmanager
+def waiting_for(what: str, *, seconds: float = 0.0) -> Iterator[None]:
+    """Say what is waited for, as in "connecting to kitchen". `seconds` is the longest wait."""
+    deadline, on_wait = _deadline.get(), _on_wait.get()
+    before = deadline.note(what) if deadline is not None else ""
+    end = on_wait(what, seconds) if on_wait is not None else None
+    try:
+        yield
+    finally:
+        if end is not None:
+            end()
+    if deadline is not None:  # after an error, the deadline needs it
+        deadline.note(before)
+
+
+def report_waits(on_wait: OnWait) -> None:
+    """Call a function for each wait of the present task, and of the tasks that it starts."""
+    _on_wait.set(on_wait)
+
+
+__all__: Final = [
+    "Deadline",
+    "DefaultSeconds",
+    "OnWait",
+    "report_waits",
+    "seconds_left",
+    "waiting_for",
+]
