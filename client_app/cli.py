@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 import click
 
 from client_app.commands.common import SHARED_OPTIONS, Invocation, Verb
+from client_app.deadline import Deadline, report_waits
 from client_app.terminal import render
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
@@ -141,13 +142,13 @@ def show(invocation: Invocation, value: object) -> int:
     """Print the value, or each value, that a verb returns. Return the exit code."""
     _log_to_stderr(invocation)
     if inspect.iscoroutine(value):
-        return _run(_show_later(invocation, value))
+        return _run(_show_later(invocation, value), invocation.screen)
     if isinstance(value, AsyncIterator):
-        return _run(_show_each(invocation, value))
+        return _run(_show_each(invocation, value), invocation.screen)
     return _show_one(invocation, value)
 
 
-def _run(work: Coroutine[object, object, int]) -> int:
+def _run(work: Coroutine[object, object, int], screen: Screen) -> int:
     """Run a verb. SIGTERM and SIGHUP end it as Ctrl-C does: sessions are closed first.
 
     Returns the exit code; 128 and the number of the signal if one ended it, as shells do.
@@ -165,6 +166,7 @@ def _run(work: Coroutine[object, object, int]) -> int:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) ignores SIGHUP
                 loop.add_signal_handler(number, stop, number)
+        report_waits(screen.begin_wait)
         return await work
 
     try:
@@ -177,7 +179,11 @@ def _run(work: Coroutine[object, object, int]) -> int:
 
 async def _show_later(invocation: Invocation, work: Coroutine[object, object, object]) -> int:
     try:
-        value = await work
+        if (seconds := invocation.seconds_left()) is None:
+            value = await work
+        else:
+            async with Deadline(seconds):
+                value = await work
     finally:
         invocation.screen.done()
     return _show_one(invocation, value)

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Invocation, NetworkVerb, device_argument
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of permissions
 
 if TYPE_CHECKING:
     from client_app.models import Permission
 
 
-@click.command(cls=Verb, epilog="handfast can kitchen Pairing:OpenWindow && handfast open kitchen")
+@click.command(
+    cls=NetworkVerb, epilog="handfast can kitchen Pairing:OpenWindow && handfast open kitchen"
+)
 @device_argument
 @click.argument("action")
 @click.option(

@@ -3,7 +3,11 @@
 Modules that use the network are slow to import, so they are imported when a verb needs them.
 """
 
-from collections.abc import Callable, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -14,9 +18,11 @@ from click.shell_completion import CompletionItem
 
 from client_app.clock import wall_clock
 from client_app.home import Home
+from client_app.limits import LEAST_ALARM_SECONDS
 from client_app.terminal.screen import Screen
-from peer.errors import UsageError
+from peer.errors import TimedOut, UsageError
 from peer.terminal.durations import past_times
+from peer.terminal.param_types import Duration
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
@@ -40,6 +46,15 @@ class Invocation:
     raw: bool = field(default=False)
     device: str = field(default="")
     """The DEVICE argument of a group of verbs."""
+    timeout: float | None = None
+    """The seconds that the verb may take, None for the limits of its steps."""
+    began: float = field(default_factory=time.monotonic)
+
+    def seconds_left(self, default: float | None = None) -> float | None:
+        """Return the seconds that are left of `--timeout`, or the default without that option."""
+        if self.timeout is None:
+            return default
+        return max(0.0, self.began + self.timeout - time.monotonic())
 
     @property
     def home(self) -> Home:
@@ -123,9 +138,21 @@ class Verb(_SharedOptions):
         """Run the command, print its result, and exit with its exit code."""
         invocation = ctx.ensure_object(Invocation)
         invocation.screen.quiet = invocation.quiet
-        code = type(self).show(invocation, super().invoke(ctx))
+        with _alarm(invocation.timeout):  # for what blocks, such as reading standard input
+            value = super().invoke(ctx)
+        code = type(self).show(invocation, value)
         if code:
             ctx.exit(code)
+
+
+class NetworkVerb(Verb):
+    """A verb that talks to a device. It has `--timeout`, which the command line applies."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own parameters, --timeout, the shared options, and --help."""
+        own = super().get_params(ctx)
+        at = next(number for number, one in enumerate(own) if one in SHARED_OPTIONS)
+        return [*own[:at], _TIMEOUT, *own[at:]]
 
 
 class Family(_SharedOptions, click.Group):
@@ -198,6 +225,42 @@ def _store(ctx: click.Context, param: click.Parameter, value: object) -> None:
         assert param.name is not None
         setattr(ctx.ensure_object(Invocation), param.name, value)
 
+
+def _store_timeout(ctx: click.Context, _param: click.Parameter, seconds: float | None) -> None:
+    ctx.ensure_object(Invocation).timeout = seconds
+
+
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    """End what blocks after some seconds, with `TimedOut`; only in the main thread."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_number: int, _frame: object) -> None:
+        raise TimedOut(
+            f"timed out after {seconds:g} s while reading the input",
+            advice="Allow more time, or give the input at once.",
+        )
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, LEAST_ALARM_SECONDS))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+_TIMEOUT: Final = click.Option(
+    ["--timeout"],
+    type=Duration(),
+    metavar="TIME",
+    expose_value=False,
+    callback=_store_timeout,
+    help="How long the command may take in all, with your answers: 5s, 2m.  "
+    "[default: 1m to connect, 30s for a request]",
+)
 
 _shared_option = partial(click.Option, expose_value=False, callback=_store)
 

@@ -3,11 +3,11 @@
 import click
 
 from client_app.commands.bodies import raw_option
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Invocation, NetworkVerb, device_argument
 from client_app.content import Reply
 
 
-@click.command(cls=Verb, epilog="handfast delete kitchen /alarms/7")
+@click.command(cls=NetworkVerb, epilog="handfast delete kitchen /alarms/7")
 @device_argument
 @click.argument("path")
 @raw_option

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 
 import click
 
-from client_app.commands.common import Invocation, Verb, known_aliases
+from client_app.commands.common import Invocation, NetworkVerb, known_aliases
+from client_app.deadline import Deadline
 from client_app.models import Check
 
 
-@click.command(cls=Verb, epilog="handfast doctor kitchen")
+@click.command(cls=NetworkVerb, epilog="handfast doctor kitchen")
 @click.argument("device", default="", shell_complete=known_aliases)
 @click.pass_obj
 async def command(invocation: Invocation, device: str) -> AsyncIterator[Check]:
@@ -19,6 +20,6 @@ async def command(invocation: Invocation, device: str) -> AsyncIterator[Check]:
     """
     from client_app.doctor import diagnose  # noqa: PLC0415 - slow; see `invocation`
 
-    async with invocation.client() as client:
+    async with Deadline(invocation.seconds_left()), invocation.client() as client:
         async for check in diagnose(client, device):
             yield check

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.limits import CONNECT_SECONDS, LIST_SECONDS
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of events
 from peer.errors import UsageError
 
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     from client_app.models import Event
 
 
-@click.command(cls=Verb, epilog="handfast events kitchen --follow --json")
+@click.command(cls=NetworkVerb, epilog="handfast events kitchen --follow --json")
 @device_argument
 @click.option("--follow", is_flag=True, help="Keep running and print new events, until Ctrl-C.")
+@click.option(
+    "--no-retry",
+    is_flag=True,
+    help="With --follow: end with an error when the connection is lost.",
+)
 @click.option(
     "--since", type=click.IntRange(0), metavar="SEQ", help="Only events after this number."
 )
@@ -27,7 +33,12 @@ if TYPE_CHECKING:
 )
 @click.pass_obj
 async def command(
-    invocation: Invocation, device: str, follow: bool, since: int | None, last: int | None
+    invocation: Invocation,
+    device: str,
+    follow: bool,
+    no_retry: bool,
+    since: int | None,
+    last: int | None,
 ) -> AsyncIterator[Event]:
     """Show the events of a device: pairings, changes to users, refused requests.
 
@@ -37,12 +48,19 @@ async def command(
     if since is not None and last is not None:
         raise UsageError("--since and --last cannot be used together", advice="Give one of them.")
     async with invocation.client() as client:
-        iam = (await client.connect(device)).iam
+        found = await client.connect(device, timeout=invocation.seconds_left(CONNECT_SECONDS))
+        iam, seconds = found.iam, invocation.seconds_left(LIST_SECONDS)
         if not follow:
-            for event in (await iam.events(since=since, last=last)).events:
+            for event in (await iam.events(since=since, last=last, timeout=seconds)).events:
                 yield event
             return
-        stream = iam.follow_events(since=since, last=last, on_note=invocation.screen.say)
+        stream = iam.follow_events(
+            since=since,
+            last=last,
+            timeout=seconds,
+            retry=not no_retry,
+            on_note=invocation.screen.say,
+        )
         async with contextlib.aclosing(stream) as events:
             async for event in events:
                 yield event

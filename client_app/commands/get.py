@@ -3,11 +3,11 @@
 import click
 
 from client_app.commands.bodies import accept_of, accept_option, raw_option
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Invocation, NetworkVerb, device_argument
 from client_app.content import Reply
 
 
-@click.command(cls=Verb, epilog="handfast get kitchen /hello")
+@click.command(cls=NetworkVerb, epilog="handfast get kitchen /hello")
 @device_argument
 @click.argument("path")
 @accept_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Invocation, Verb, device_argument, yes_option
+from client_app.commands.common import Invocation, NetworkVerb, device_argument, yes_option
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of invites
 from peer.errors import UsageError
 from peer.terminal.durations import TIME_EXAMPLES, format_time
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from client_app.models import Invitation
 
 
-@click.command(cls=Verb, epilog="handfast invite kitchen mia --for 2d --until 3d --qr")
+@click.command(cls=NetworkVerb, epilog="handfast invite kitchen mia --for 2d --until 3d --qr")
 @device_argument
 @click.argument("name")
 @click.option("--role", default="", help="Role of the new user, not above yours.  [default: guest]")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Family, Invocation, Verb, family_of_device
+from client_app.commands.common import Family, Invocation, NetworkVerb, family_of_device
 from client_app.terminal.render_administration import Invites, Removed
 from peer.errors import UsageError
 from peer.pasted import compact
@@ -25,7 +25,7 @@ def command() -> None:
     """
 
 
-@command.command("list", cls=Verb, epilog="handfast invites kitchen list --json")
+@command.command("list", cls=NetworkVerb, epilog="handfast invites kitchen list --json")
 @click.pass_obj
 async def list_(invocation: Invocation) -> Invites:
     """List the invites that can still be used. Their texts cannot be shown again."""
@@ -33,7 +33,7 @@ async def list_(invocation: Invocation) -> Invites:
         return Invites(await (await client.connect(invocation.device)).iam.invites())
 
 
-@command.command("withdraw", cls=Verb, epilog="handfast invites kitchen withdraw 3f9a")
+@command.command("withdraw", cls=NetworkVerb, epilog="handfast invites kitchen withdraw 3f9a")
 @click.argument("invite_id", metavar="ID")
 @click.pass_obj
 async def withdraw(invocation: Invocation, invite_id: str) -> Removed:

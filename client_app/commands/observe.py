@@ -6,25 +6,42 @@ from collections.abc import AsyncIterator
 import click
 
 from client_app.commands.bodies import accept_of, accept_option, raw_option
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Invocation, NetworkVerb, device_argument
 from client_app.content import Reply
+from client_app.limits import CONNECT_SECONDS, REQUEST_SECONDS
 
 
-@click.command(cls=Verb, epilog="handfast observe kitchen /board --count 5")
+@click.command(cls=NetworkVerb, epilog="handfast observe kitchen /board --count 5")
 @device_argument
 @click.argument("path")
+@click.option("--no-retry", is_flag=True, help="End with an error when the connection is lost.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many states.")
 @accept_option
 @raw_option
 @click.pass_obj
 async def command(
-    invocation: Invocation, device: str, path: str, count: int | None, body_format: str | None
+    invocation: Invocation,
+    device: str,
+    path: str,
+    no_retry: bool,
+    count: int | None,
+    body_format: str | None,
 ) -> AsyncIterator[Reply]:
-    """Print a resource each time it changes, starting with its present state, until Ctrl-C."""
+    """Print a resource each time it changes, starting with its present state, until Ctrl-C.
+
+    If the connection is lost, handfast connects again, for as long as it takes, and says so on
+    stderr; with --json, the next state has a field `gap`. --timeout limits the time to the first
+    state.
+    """
     left = count
     async with invocation.client() as client:
-        states = (await client.connect(device)).observe(
-            path, accept=accept_of(body_format), on_note=invocation.screen.say
+        found = await client.connect(device, timeout=invocation.seconds_left(CONNECT_SECONDS))
+        states = found.observe(
+            path,
+            accept=accept_of(body_format),
+            timeout=invocation.seconds_left(REQUEST_SECONDS),
+            retry=not no_retry,
+            on_note=invocation.screen.say,
         )
         async with contextlib.aclosing(states) as stream:
             async for reply in stream:

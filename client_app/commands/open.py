@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Invocation, NetworkVerb, device_argument
 from client_app.models import Window
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of windows
 from peer.errors import UsageError
 from peer.terminal.param_types import Duration
 
 
-@click.command(cls=Verb, epilog="handfast open kitchen --for 5m --role user")
+@click.command(cls=NetworkVerb, epilog="handfast open kitchen --for 5m --role user")
 @device_argument
 @click.option(
     "--for", "seconds", type=Duration(), metavar="TIME", help="How long it stays open: 120s, 5m."

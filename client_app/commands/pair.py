@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from client_app.commands.common import Invocation, Verb
+from client_app.commands.common import Invocation, NetworkVerb
 from client_app.limits import INPUT_BYTES
 from client_app.models import Paired
 from client_app.pairing.arguments import AskCode, is_invite, parse_label
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 STANDARD_INPUT: Final = "-"
 
 
-@click.command(cls=Verb, epilog="handfast pair kitchen --name anna")
+@click.command(cls=NetworkVerb, epilog="handfast pair kitchen --name anna")
 @click.argument("words", metavar="[TARGET]", nargs=-1)
 @click.option("--name", default="", metavar="ME", help="Your user name on the device.")
 @click.option("--role", default="", help="Role to request, not above that of the window.")
@@ -90,6 +90,10 @@ def command(  # noqa: PLR0917 - click passes them by name
     and prints what it has proved. If the device already knows this client, nothing changes, and a
     code that you give is not checked.
     """
+    if code == STANDARD_INPUT:
+        code = prompts.read_first_line(INPUT_BYTES)
+        if not code.strip():
+            raise UsageError("standard input has no code", advice="Write the code on one line.")
     options = PairOptions(name, role, method, code, at, expected, yes, alias)
     target = _target(invocation, words)
     if is_invite(target):
@@ -230,8 +234,6 @@ def _code(invocation: Invocation, given: str, found: list[FoundDevice]) -> AskCo
     """Return what reads the code; before it asks, it names the device that was found."""
 
     async def ask() -> str:
-        if given == STANDARD_INPUT:
-            return prompts.read_first_line(INPUT_BYTES)
         if given:
             return given
         for device in found:

@@ -1,29 +1,33 @@
 """`handfast post`: send a body to a resource."""
 
+from collections.abc import Awaitable
 from typing import BinaryIO
 
 import click
 
-from client_app.commands.bodies import body_of, body_options
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.bodies import RequestBody, body_of, body_options
+from client_app.commands.common import Invocation, NetworkVerb, device_argument
 from client_app.content import Reply
 
 
-@click.command(cls=Verb, epilog="handfast post kitchen /door --data open")
+@click.command(cls=NetworkVerb, epilog="handfast post kitchen /door --data open")
 @device_argument
 @click.argument("path")
 @body_options
 @click.pass_obj
-async def command(
+def command(
     invocation: Invocation,
     device: str,
     path: str,
     data: str | None,
     file: BinaryIO | None,
     body_format: str | None,
-) -> Reply:
+) -> Awaitable[Reply]:
     """Send a body to a resource for processing. Without --data or --file, the body is empty."""
-    request = body_of(data, file, body_format)
+    return _sent(invocation, device, path, body_of(data, file, body_format))
+
+
+async def _sent(invocation: Invocation, device: str, path: str, request: RequestBody) -> Reply:
     async with invocation.client() as client:
         return await (await client.connect(device)).post(
             path, request.body, body_format=request.body_format

@@ -2,11 +2,11 @@
 
 import click
 
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Invocation, NetworkVerb, device_argument
 from client_app.terminal.render_administration import Roles
 
 
-@click.command(cls=Verb, epilog="handfast roles kitchen")
+@click.command(cls=NetworkVerb, epilog="handfast roles kitchen")
 @device_argument
 @click.pass_obj
 async def command(invocation: Invocation, device: str) -> Roles:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Family, Invocation, Verb, family_of_device, yes_option
+from client_app.commands.common import Family, Invocation, NetworkVerb, family_of_device, yes_option
 from client_app.terminal.render_administration import Removed, Users
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
@@ -28,7 +28,7 @@ def command() -> None:
     """
 
 
-@command.command("list", cls=Verb, epilog="handfast users kitchen list --json")
+@command.command("list", cls=NetworkVerb, epilog="handfast users kitchen list --json")
 @click.pass_obj
 async def list_(invocation: Invocation) -> Users:
     """List the users of the device."""
@@ -36,7 +36,7 @@ async def list_(invocation: Invocation) -> Users:
         return Users(await (await client.connect(invocation.device)).iam.users())
 
 
-@command.command("show", cls=Verb, epilog="handfast users kitchen show anna")
+@command.command("show", cls=NetworkVerb, epilog="handfast users kitchen show anna")
 @click.argument("name")
 @click.pass_obj
 async def show(invocation: Invocation, name: str) -> User:
@@ -45,7 +45,9 @@ async def show(invocation: Invocation, name: str) -> User:
         return await (await client.connect(invocation.device)).iam.user(name)
 
 
-@command.command("add", cls=Verb, epilog='handfast users kitchen add robot --key "1a2b 3c4d …"')
+@command.command(
+    "add", cls=NetworkVerb, epilog='handfast users kitchen add robot --key "1a2b 3c4d …"'
+)
 @click.argument("name")
 @click.option("--role", default="guest", show_default=True, help="Role, not above yours.")
 @click.option("--display", default="", help="Display name.")
@@ -82,7 +84,9 @@ async def add(  # noqa: PLR0917 - click passes them by name
         )
 
 
-@command.command("set", cls=Verb, epilog="handfast users kitchen set anna --role admin --until 2d")
+@command.command(
+    "set", cls=NetworkVerb, epilog="handfast users kitchen set anna --role admin --until 2d"
+)
 @click.argument("name")
 @click.option("--role", default="", help="New role, not above yours.")
 @click.option("--display", help="New display name.")
@@ -138,7 +142,7 @@ def _change(moment: float | timedelta | None) -> Change:
     return UNCHANGED if moment is None else moment or None
 
 
-@command.command("remove", cls=Verb, epilog="handfast users kitchen remove anna")
+@command.command("remove", cls=NetworkVerb, epilog="handfast users kitchen remove anna")
 @click.argument("name")
 @yes_option
 @click.pass_obj
@@ -160,7 +164,7 @@ async def remove(invocation: Invocation, name: str, yes: bool) -> Removed:
 
 @command.command(
     "add-key",
-    cls=Verb,
+    cls=NetworkVerb,
     epilog='handfast users kitchen add-key anna "1a2b 3c4d …" --key-name phone',
 )
 @click.argument("name")
@@ -175,7 +179,7 @@ async def add_key(invocation: Invocation, name: str, fingerprint: str, key_name:
 
 
 @command.command(
-    "remove-key", cls=Verb, epilog='handfast users kitchen remove-key anna "1a2b 3c4d …"'
+    "remove-key", cls=NetworkVerb, epilog='handfast users kitchen remove-key anna "1a2b 3c4d …"'
 )
 @click.argument("name")
 @click.argument("fingerprint", metavar="FP")

@@ -63,7 +63,7 @@ def _(value: Reply) -> dict[str, object]:
         "code": value.code,
         "format": _FORMATS.get(value.format, value.format),
         "value": plain(_value_of(value)),
-    }
+    } | ({"gap": plain(asdict(value.gap))} if value.gap else {})
 
 
 def _value_of(reply: Reply) -> object:

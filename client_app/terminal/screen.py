@@ -1,10 +1,15 @@
 """Messages, progress and questions of `handfast`, on stderr."""
 
 import asyncio
+import itertools
+import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import click
 
+from client_app.limits import SHOWN_AFTER_SECONDS, TURN_SECONDS
 from peer.errors import UsageError
 from peer.pasted import compact
 from peer.terminal import prompts
@@ -12,13 +17,32 @@ from peer.terminal.prompts import discard_typed_input, read_line, yes_or_no
 from peer.terminal.text import on_one_line
 
 
+@dataclass(eq=False, slots=True)
+class _Wait:
+    """A wait of the command; `until` is the loop's time of its end, 0 if that is unknown."""
+
+    text: str
+    until: float
+
+    def line(self, turn: str, now: float) -> str:
+        left = f" {max(0.0, self.until - now):.0f} s" if self.until else ""
+        most = shutil.get_terminal_size().columns - len(f"{turn}  …{left}") - 1
+        return f"{turn} {on_one_line(self.text)[: max(most, 0)]} …{left}"
+
+
 class Screen:
-    """Messages and questions on stderr. Progress is animated only if stderr is a terminal."""
+    """Messages and questions on stderr, and what the command waits for.
+
+    A wait is shown on a terminal only, from its second second on, in a line that disappears.
+    """
 
     def __init__(self) -> None:
         self.quiet = False
+        self._waits: list[_Wait] = []
+        self._end_progress: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._last = ""
+        self._is_drawn = False
+        self._is_asking = False
 
     @property
     def can_ask(self) -> bool:
@@ -43,19 +67,50 @@ class Screen:
     def progress(self, text: str, *, seconds: float = 0.0) -> None:
         """Show what the command is waiting for, with a countdown, until `done` or the next call."""
         self.done()
-        if self.quiet:
-            return
-        if not sys.stderr.isatty():
-            self._once(text, seconds)
-            return
-        self._task = asyncio.get_running_loop().create_task(_tick(text, seconds))
+        self._end_progress = self.begin_wait(text, seconds)
+
+    def begin_wait(self, text: str, seconds: float = 0.0) -> Callable[[], None]:
+        """Show what the command is waiting for; return a function that ends that.
+
+        If there are several waits, the one that began last is shown.
+        """
+        loop = asyncio.get_running_loop()
+        wait = _Wait(text, loop.time() + seconds if seconds else 0.0)
+        self._waits.append(wait)
+        if self._task is None and not self.quiet and sys.stderr.isatty():
+            self._task = loop.create_task(self._show_waits())
+
+        def end() -> None:
+            if wait in self._waits:
+                self._waits.remove(wait)
+            if not self._waits and self._task is not None:
+                self._task.cancel()
+                self._task = None
+                self._erase()
+
+        return end
 
     def done(self) -> None:
-        """Remove the progress line."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        """End what `progress` shows, and remove the line."""
+        end, self._end_progress = self._end_progress, None
+        if end is not None:
+            end()
+        self._erase()
+
+    def _erase(self) -> None:
+        if self._is_drawn:
+            self._is_drawn = False
             click.echo("\r\x1b[K", err=True, nl=False)
+
+    async def _show_waits(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(SHOWN_AFTER_SECONDS)
+        for turn in itertools.cycle("|/-\\"):
+            if self._waits and not self._is_asking:
+                line = self._waits[-1].line(turn, loop.time())
+                click.echo(f"\r\x1b[K{line}", err=True, nl=False)
+                self._is_drawn = True
+            await asyncio.sleep(TURN_SECONDS)
 
     async def ask(self, question: str, *, also: str = "") -> bool:
         """Ask a yes-or-no question; `also`, six digits in any spelling, counts as yes.
@@ -84,23 +139,11 @@ class Screen:
         self.done()
         discard_typed_input()
         click.echo(on_one_line(question), err=True, nl=False)
+        self._is_asking = True
         try:
             return await read_line(sys.stdin.fileno())
         except asyncio.CancelledError:
             click.echo(err=True)  # end the line of the withdrawn question
             raise
-
-    def _once(self, text: str, seconds: float) -> None:
-        """Without a terminal: print one line, and only for a wait of more than 10 s."""
-        if seconds > 10 and text != self._last:
-            self._last = text
-            click.echo(f"{on_one_line(text)}, for up to {seconds:.0f} s", err=True)
-
-
-async def _tick(text: str, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    for turn in "|/-\\" * 10_000:
-        left = f" {max(0.0, until - loop.time()):.0f} s" if seconds else ""
-        click.echo(f"\r\x1b[K{turn} {on_one_line(text)} …{left}", err=True, nl=False)
-        await asyncio.sleep(0.25)
+        finally:
+            self._is_asking = False
