@@ -28,6 +28,7 @@ from peer.terminal import streams
 from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode, exit_code_of
 from peer.terminal.streams import ReaderGone
 from peer.terminal.text import EscapingFormatter, on_lines
+from peer.terminal.usage_errors import usage_error, wants_json
 
 VERBS: Final = MappingProxyType(
     {
@@ -96,8 +97,10 @@ class Verbs(click.Group):
         """Run the command line and exit with its exit code."""
         streams.prepare()
         invocation = Invocation(Screen())
+        words = sys.argv[1:] if args is None else list(args)
+        invocation.json = wants_json(words)  # also if the command line has an error
         run = partial(
-            super().main, args, prog_name or "handfast", standalone_mode=False, obj=invocation
+            super().main, words, prog_name or "handfast", standalone_mode=False, obj=invocation
         )
         sys.exit(_outcome(invocation, run))
 
@@ -112,7 +115,10 @@ def _outcome(invocation: Invocation, run: Callable[[], object]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        if invocation.json:
+            click.echo(render.json_line({"error": usage_error(error)}), err=True)
+        else:
+            error.show()
         return error.exit_code
     except PeerError as error:
         if not isinstance(error, ReaderGone):

@@ -1,6 +1,9 @@
 """Errors of the daemon and its command line, and their exit codes."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from iam.errors import IamError
 from peer.errors import Malformed, PeerError
@@ -16,6 +19,14 @@ class AppError(Exception):
         super().__init__(message)
         self.advice = advice
         self.code = code
+
+
+class DaemonError(AppError):
+    """An error of the running daemon, in its words; `kind` is its class there."""
+
+    def __init__(self, message: str, *, advice: str, code: ExitCode, kind: str) -> None:
+        super().__init__(message, advice=advice, code=code)
+        self.kind = kind
 
 
 class ConfigError(AppError):
@@ -48,12 +59,24 @@ class NoDaemon(AppError):
         )
 
 
-_BY_REASON = {
-    "not-found": ExitCode.NOT_FOUND,
-    "window-closed": ExitCode.WINDOW_CLOSED,
-    "denied": ExitCode.DENIED,
-    "malformed": ExitCode.USAGE,
-}
+#: The exit code of an error of `iam` by its reason: that of `handfast` for the same answer.
+_BY_REASON: Final[Mapping[str, ExitCode]] = MappingProxyType(
+    {
+        "denied": ExitCode.DENIED,
+        "invite": ExitCode.WRONG_CODE,
+        "last-owner": ExitCode.REQUEST,
+        "limit": ExitCode.REQUEST,
+        "malformed": ExitCode.USAGE,
+        "not-found": ExitCode.REQUEST,
+        "taken": ExitCode.REQUEST,
+        "too-many": ExitCode.REQUEST,
+    }
+)
+
+
+def kind_of(error: AppError | PeerError | IamError) -> str:
+    """Return the name of the class of an error, as `--json` has it."""
+    return error.kind if isinstance(error, DaemonError) else type(error).__name__
 
 
 def exit_code(error: AppError | PeerError | IamError) -> ExitCode:

@@ -27,6 +27,7 @@ EVENTS_DEFAULT: Final = 50  # and without `last`
 EVENT_ANSWERS_CACHED: Final = 8  # encoded answers of /events, until there is a new event
 PATH_SEGMENT_BYTES: Final = 255  # of an application's resource (RFC 7252 table 4)
 QUOTED_QUERY_CHARACTERS: Final = 20  # of an unknown query, in the error that names it
+QUOTED_ACTION_CHARACTERS: Final = 80  # of a text that is no action, in the error
 QUOTED_ANSWER_CHARACTERS: Final = 80  # of an ID that names no ceremony, in the error
 
 # Handlers of applications (`modules.handlers`).

@@ -137,6 +137,12 @@ class RequestFailed(PeerError):
         self.reason = reason
 
 
+class InvalidValue(RequestFailed):
+    """The device refused a value of the request as invalid (4.00). Nothing was changed."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class MessageNotSent(PeerError):
     """One message could not be sent, for example because it is too large. The session continues."""
 

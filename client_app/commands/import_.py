@@ -9,7 +9,7 @@ from client_app.commands.common import Invocation, Verb
 from client_app.known_devices_format import book_untrusted
 from client_app.limits import DEVICES_FILE_BYTES
 from client_app.models import KnownDevice
-from peer.errors import Malformed, UsageError
+from peer.errors import Malformed
 
 _ADVICE: Final = "Give a file that `handfast export` has written."
 
@@ -28,7 +28,7 @@ def command(invocation: Invocation, file: BinaryIO) -> list[KnownDevice]:
     try:
         wanted = book_untrusted(file.read(DEVICES_FILE_BYTES + 1))
     except Malformed as error:
-        raise UsageError(f"{file.name}: {error}", advice=error.advice or _ADVICE) from error
+        raise Malformed(f"{file.name}: {error}", advice=error.advice or _ADVICE) from error
     added: list[KnownDevice] = []
 
     def change(book: dict[str, KnownDevice]) -> None:

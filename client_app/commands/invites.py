@@ -9,7 +9,7 @@ import click
 
 from client_app.commands.common import Family, Invocation, NetworkVerb, family_of_device
 from client_app.terminal.render_administration import Invites, Removed
-from peer.errors import UsageError
+from peer.errors import RequestFailed, UsageError
 from peer.pasted import compact
 
 if TYPE_CHECKING:
@@ -58,8 +58,12 @@ async def _whole(iam: Administration, beginning: str) -> str:
     found = [one.id for one in await iam.invites() if one.id.startswith(beginning)]
     if len(found) == 1:
         return found[0]
-    said = "several invites have IDs" if found else "no invite has an ID"
-    raise UsageError(
-        f"{said} that {'start' if found else 'starts'} with {beginning}",
-        advice="Run `handfast invites DEVICE` to list them.",
+    advice = "Run `handfast invites DEVICE` to list them."
+    if found:
+        raise UsageError(f"several invites have IDs that start with {beginning}", advice=advice)
+    raise RequestFailed(
+        f"no invite has an ID that starts with {beginning}",
+        advice=advice,
+        code="4.04",
+        reason="not-found",
     )

@@ -22,7 +22,7 @@ from device_app.access.fields import (
     wrong_field,
 )
 from device_app.limits import INVITE_ADDRESSES_MAX
-from iam.errors import InviteRefused, NotFound
+from iam.errors import InviteRefused
 from iam.limits import INVITE_USES_MAX
 from iam.model import Invite, Subject, User
 from peer.errors import Malformed, PeerError, UsageError
@@ -34,6 +34,7 @@ from peer.pasted import compact
 
 DEFAULT_ROLE: Final = "guest"
 _ID_BYTES: Final = 16
+_HEX_DIGITS: Final = frozenset("0123456789abcdef")
 _FIELDS: Final = frozenset({"name", "role", "seconds", "uses", "key", "not_after"})
 
 
@@ -187,11 +188,18 @@ class Invitations:
         return self._store.state.invite(invite_id)
 
     def named(self, beginning: str) -> Invite:
-        """The one invite whose ID begins like this, as a person types it. Raises `NotFound`."""
+        """The one invite whose ID begins like this, as a person types it.
+
+        Raises `NotFound`, and `Malformed` if it is not the beginning of one ID.
+        """
         plain = compact(beginning).lower()
+        if not plain or set(plain) - _HEX_DIGITS:
+            raise Malformed(
+                "the ID of an invite consists of hex digits", advice="List the invites to see it."
+            )
         ids = [one for one in self._store.state.invites if plain and one.startswith(plain)]
         if len(ids) > 1:
-            raise NotFound(
+            raise Malformed(
                 f"{len(ids)} invites begin with {beginning!r}", advice="Give more of the ID."
             )
         return self.find(ids[0] if ids else beginning)

@@ -2,29 +2,32 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, Final, NoReturn, ParamSpec, TypeVar
 
 import click
 
+from device_app.commands.outcome import outcome, put_error
 from device_app.console.console import Console
 from device_app.console.control_client import ControlClient
 from device_app.console.control_messages import Tell
 from device_app.console.offline import OfflineConsole
 from device_app.console.views import StatusAnswer
-from device_app.errors import AppError, NoDaemon, exit_code
+from device_app.errors import AppError, NoDaemon
 from device_app.settings.paths import Paths
 from device_app.terminal import output
 from iam.errors import IamError
 from peer.errors import PeerError
 from peer.terminal import streams
 from peer.terminal.durations import past_times
-from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode
-from peer.terminal.streams import OutputFailed, ReaderGone
+from peer.terminal.exit_codes import EXIT_CODE_MEANINGS
+from peer.terminal.usage_errors import wants_json
 
 _SENTENCE: Final = 200  # characters; click cuts a longer description of a verb
 _P = ParamSpec("_P")
@@ -112,6 +115,10 @@ class CommandLine:
         if (begin or end) and (past := past_times(self.now(), begin=begin, end=end)):
             self.confirm(past, yes=yes)
 
+    def report(self, error: AppError | PeerError | IamError, *, about: str = "") -> None:
+        """Print an error to stderr and go on; `about` begins its message."""
+        put_error(error, as_json=self.as_json, about=about)
+
     @staticmethod
     def confirm(consequence: str, *, yes: bool) -> None:
         """Ask for confirmation, unless --yes is given.
@@ -181,12 +188,10 @@ class TopLevel(Family):
     ) -> NoReturn:
         """Run the command line, and exit with its exit code."""
         streams.prepare()
-        try:
-            super().main(args, prog_name)
-        except OutputFailed as error:  # of a help text, which is printed before a verb is run
-            if not isinstance(error, ReaderGone):
-                output.error(str(error), error.advice)
-            sys.exit(error.exit_code)
+        words = sys.argv[1:] if args is None else list(args)
+        run = partial(super().main, words, prog_name, standalone_mode=False)
+        is_verbose = any(re.fullmatch(r"-v+|--verbose", word) for word in words)
+        sys.exit(outcome(run, as_json=wants_json(words), is_verbose=is_verbose))
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """All verbs, in the order in which a new user needs them."""
@@ -198,19 +203,6 @@ class TopLevel(Family):
         with formatter.section("Exit codes"):
             codes = (f"{code:d} {meaning}" for code, meaning in EXIT_CODE_MEANINGS.items())
             formatter.write_text(", ".join(codes))
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the verb that was given."""
-        try:
-            return super().invoke(ctx)
-        except ReaderGone as error:
-            ctx.exit(error.exit_code)
-        except (AppError, PeerError, IamError) as error:
-            output.error(str(error), error.advice)
-            ctx.exit(exit_code(error))
-        except KeyboardInterrupt:
-            output.message("interrupted")
-            ctx.exit(ExitCode.INTERRUPTED)
 
 
 def _shared_options() -> list[click.Parameter]:

@@ -11,7 +11,6 @@ from device_app.access.bodies import UserRequest
 from device_app.commands.common import CommandLine, Family, Verb
 from device_app.console.console import Console
 from device_app.errors import AppError
-from device_app.terminal import output
 from device_app.terminal.render_policy import (
     explain_lines,
     import_lines,
@@ -31,7 +30,12 @@ def policy() -> None:
 
 
 @policy.command(name="check", cls=Verb, example="handfast-device policy check policy.d/*.toml")
-@click.argument("files", metavar="FILE…", nargs=-1, type=click.Path(path_type=Path))
+@click.argument(
+    "files",
+    metavar="FILE…",
+    nargs=-1,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
 @click.pass_obj
 def check(cli: CommandLine, *, files: tuple[Path, ...]) -> None:
     """Check policy files, all of them together; without FILE, those in policy.d.
@@ -151,7 +155,7 @@ def _added(cli: CommandLine, users: Iterable[UserRequest]) -> Iterator[str]:
         try:
             cli.do(Console.users_add, body=user)
         except (AppError, IamError, PeerError) as error:
-            output.error(f"user {user.name} was not added: {error}", error.advice)
+            cli.report(error, about=f"user {user.name} was not added: ")
         else:
             yield user.name
 

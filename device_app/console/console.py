@@ -45,10 +45,14 @@ from device_app.console.control_messages import Tell
 from device_app.console.host import ConsoleHost
 from device_app.console.status import clock_view
 from device_app.console.views import OpenAnswer, StatusAnswer, WindowEvent
+from device_app.errors import AppError
+from device_app.limits import QUOTED_ACTION_CHARACTERS
 from device_app.pairing import labels
 from device_app.pairing.labels import LabelAnswer, RevivedAnswer
 from device_app.reloader import PolicyReloadAnswer
 from iam.model import User
+from iam.policy import ACTION
+from peer.terminal.exit_codes import ExitCode
 
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
@@ -196,6 +200,12 @@ class Console:
         self, *, user: str, action: str, attributes: Mapping[str, str] = _NO_ATTRIBUTES
     ) -> PolicyExplanation:
         """Explain why a user may or may not do something."""
+        if not ACTION.fullmatch(action):
+            raise AppError(
+                f"{action[:QUOTED_ACTION_CHARACTERS]!r} is not an action",
+                advice="Give MODULE:VERB, for example Hello:Get. `policy list` shows those in use.",
+                code=ExitCode.USAGE,
+            )
         return explaining.policy_explanation(self._host.authority, user, action, attributes)
 
     async def policy_reload(self) -> PolicyReloadAnswer:

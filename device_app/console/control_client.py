@@ -14,7 +14,7 @@ from device_app.console.control_messages import (
     send,
     short_path,
 )
-from device_app.errors import AppError, NoDaemon
+from device_app.errors import AppError, DaemonError, NoDaemon
 from device_app.limits import CONTROL_LINE_BYTES_MAX
 from peer.terminal.exit_codes import ExitCode
 
@@ -105,8 +105,12 @@ async def call(
                 result: JsonObject = message["result"]
                 return result | {name: [*ahead, *result[name]] for name, ahead in rows.items()}
             else:
-                code = ExitCode(message["exit"])
-                raise AppError(message["error"], advice=message["advice"], code=code)
+                raise DaemonError(
+                    message["error"],
+                    advice=message["advice"],
+                    code=ExitCode(message["exit"]),
+                    kind=message.get("kind", DaemonError.__name__),
+                )
     except ConnectionError as error:
         raise AppError("the daemon exited before it answered", advice=_LOG_ADVICE) from error
     finally:

@@ -4,7 +4,7 @@
     ← {"event": "pending", …}                                 any number, from verbs that wait
     ← {"event": "rows", "field": "users", "rows": [{…}, …]}   any number, before a long answer
     ← {"ok": true, "result": {"users": [{…}]}}
-    ← {"ok": false, "exit": 3, "error": "…", "advice": "…"}
+    ← {"ok": false, "exit": 3, "error": "…", "advice": "…", "kind": "…"}
 
 A list of an answer that is longer than `CONTROL_ROWS_BYTES` is split: its rows are sent ahead in
 lines of that size, and the result has the last of them. So no line grows with the number of users.

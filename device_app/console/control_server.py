@@ -25,7 +25,7 @@ from device_app.console.control_messages import (
     send_result,
     short_path,
 )
-from device_app.errors import AppError, exit_code
+from device_app.errors import AppError, exit_code, kind_of
 from device_app.limits import CONTROL_REQUEST_BYTES_MAX
 from iam.errors import IamError
 from peer.errors import PeerError
@@ -120,19 +120,21 @@ class ControlServer:
         except (ValueError, KeyError, TypeError, RecursionError):
             advice = "Restart the daemon if handfast was updated since it was started."
             message = "the daemon does not know this verb"
-            await send(writer, _failure(message, advice, ExitCode.USAGE))
+            await send(writer, _failure(message, advice, ExitCode.USAGE, kind="UsageError"))
             return
         try:
             result = await handler(args, partial(send, writer))
             await send_result(writer, result)
         except (AppError, PeerError, IamError) as error:
-            await send(writer, _failure(str(error), error.advice, exit_code(error)))
+            code, kind = exit_code(error), kind_of(error)
+            await send(writer, _failure(str(error), error.advice, code, kind=kind))
         except ConnectionError:
             raise  # no client is left to be answered
         except Exception:
             _log.exception("the verb %r failed", request["verb"])
             advice = "Read the daemon's log for the reason."
-            await send(writer, _failure("the daemon failed to do this", advice, ExitCode.OTHER))
+            message = "the daemon failed to do this"
+            await send(writer, _failure(message, advice, ExitCode.OTHER, kind="InternalError"))
 
 
 def _listen(path: Path) -> socket.socket:
@@ -170,5 +172,5 @@ async def _discard_all(reader: asyncio.StreamReader) -> None:
         pass
 
 
-def _failure(error: str, advice: str, code: ExitCode) -> dict[str, object]:
-    return {"ok": False, "exit": int(code), "error": error, "advice": advice}
+def _failure(error: str, advice: str, code: ExitCode, *, kind: str) -> dict[str, object]:
+    return {"ok": False, "exit": int(code), "error": error, "advice": advice, "kind": kind}

@@ -83,7 +83,7 @@ def _text(path: Path) -> str:
     try:
         return read_text(path, NABTO_FILE_BYTES_MAX)
     except OSError as error:
-        why, advice = error.strerror, ""
+        why = error.strerror
+        raise AppError(f"{path} cannot be read: {why}", code=ExitCode.USAGE) from error
     except Malformed as error:
-        why, advice = str(error), error.advice
-    raise AppError(f"{path} cannot be read: {why}", advice=advice, code=ExitCode.NOT_FOUND)
+        raise AppError(f"{path} cannot be read: {error}", advice=error.advice) from error

@@ -10,8 +10,12 @@ from device_app.pairing.events import PairingEvent, PairingEventKind, WindowEven
 from device_app.pairing.pending import find_pending_untrusted
 from device_app.pairing.service import PairingService
 from iam.builtin import OWNER
+from peer.errors import UsageError
 from peer.pairing.ceremony import Ceremony, State
+from peer.pairing.methods import Method
 from peer.pairing.window_timer import CloseReason
+from peer.terminal.durations import format_duration
+from peer.terminal.exit_codes import ExitCode
 
 CLEARING_SECONDS: Final = 5.0  # a press this long clears the back-off (protocol §5.12)
 RECOVERY_SECONDS: Final = 10.0  # and one this long lets a new owner pair (protocol §5.12)
@@ -31,8 +35,33 @@ class PairingConsole:
     async def open(
         self, *, seconds: float | None, role: str | None, methods: tuple[str, ...]
     ) -> None:
-        """Open the window or extend it, and clear the back-off."""
-        await self._service.open(seconds=seconds, role=role, methods=methods, clears_backoff=True)
+        """Open the window or extend it, and clear the back-off.
+
+        Raises:
+            AppError: the time is longer than a window may be open, or there is no such method; or
+                the window that is open is for another role, or the board lacks a method.
+        """
+        most = self._service.limits.window_max_seconds
+        if seconds is not None and seconds > most:
+            raise AppError(
+                f"a pairing window is open for {format_duration(most)} at most",
+                advice="Open it again later. The limit is `window_max_seconds` in device.toml.",
+                code=ExitCode.USAGE,
+            )
+        for name in methods:
+            if name not in {method.value for method in Method}:
+                raise AppError(
+                    f"there is no pairing method {name!r}",
+                    advice=f"Choose from: {', '.join(Method)}.",
+                    code=ExitCode.USAGE,
+                )
+        try:
+            await self._service.open(
+                seconds=seconds, role=role, methods=methods, clears_backoff=True
+            )
+        except UsageError as error:  # the exit code of the same answer to a user elsewhere
+            code = ExitCode.REQUEST
+            raise AppError(str(error), advice=error.advice, code=code) from error
 
     async def follow(self, tell: Tell[WindowEvent], *, closes_at_end: bool) -> OpenAnswer:
         """Tell the events of the open window until it closes, and return how it ended.

@@ -75,7 +75,7 @@ def _read(path: Path, *, is_named: bool) -> Content:
         raise AppError(
             f"there is no file {path}" if is_named else "no copy of the store was set aside",
             advice="Name a copy of device.db: `handfast-device restore FILE`.",
-            code=ExitCode.NOT_FOUND,
+            code=ExitCode.USAGE if is_named else ExitCode.NOT_FOUND,
         )
     copy = salvage.read_copy(path)
     if is_named and not copy.is_sealed:

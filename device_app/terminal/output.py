@@ -40,6 +40,11 @@ def error(text: str, advice: str) -> None:
         message(f"  {on_lines(advice)}")
 
 
+def json_error(said: Mapping[str, object]) -> None:
+    """Print an error to stderr as one JSON object: kind, exit, message, advice."""
+    message(json_text({"schema": SCHEMA, "error": said}))
+
+
 def can_confirm() -> bool:
     """Whether a person can be asked on standard input."""
     return sys.stdin.isatty()

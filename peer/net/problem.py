@@ -17,6 +17,7 @@ from peer import cbor
 from peer.errors import (
     Denied,
     DeviceFailed,
+    InvalidValue,
     Malformed,
     NotLocal,
     NotPaired,
@@ -57,7 +58,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "last-owner": Reason((Code.CONFLICT,)),
         "limit": Reason((Code.CONFLICT,)),
         "locked-out": Reason((Code.TOO_MANY_REQUESTS,), WrongCode),
-        "malformed": Reason((Code.BAD_REQUEST,)),
+        "malformed": Reason((Code.BAD_REQUEST,), InvalidValue),
         "method-not-allowed": Reason((Code.METHOD_NOT_ALLOWED,)),
         "no-proxy": Reason((Code.PROXYING_NOT_SUPPORTED,)),
         "not-found": Reason((Code.NOT_FOUND,)),
@@ -159,9 +160,9 @@ def error_of(message: aiocoap.Message, limits: Limits = DEFAULT_LIMITS) -> PeerE
         return DeviceFailed(title, advice=advice, code=code)
     known = REASONS.get(reason)
     kind = (known and known.error) or _BY_CODE.get(int(message.code))
-    if kind is not None:
+    if kind is not None and not issubclass(kind, RequestFailed):
         return kind(title, advice=detail)
-    return RequestFailed(title, advice=detail, code=code, reason=reason)
+    return (kind or RequestFailed)(title, advice=detail, code=code, reason=reason)
 
 
 def refused_session_seconds(message: aiocoap.Message) -> float | None:

@@ -186,7 +186,7 @@ def test_exported_devices_can_be_imported(shell: Shell, book: DeviceBook, tmp_pa
     assert shell("import", str(file)).code == 2
     assert book.path.read_bytes() == before
     file.write_text("[]")
-    assert shell("import", str(file)).code == 2
+    assert shell("import", str(file)).code == 1
 
 
 @pytest.mark.parametrize(

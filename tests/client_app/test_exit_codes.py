@@ -16,6 +16,7 @@ CODES = {
     Declined: 1,
     BookError: 1,
     errors.UsageError: 2,
+    errors.InvalidValue: 2,
     errors.Unreachable: 3,
     errors.HandshakeFailed: 3,
     errors.SessionFailed: 3,
