@@ -11,6 +11,7 @@ object that the second fills or calls later: `PairingEvents`, `BoundAddresses`, 
 
 import asyncio
 import logging
+import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from device_app.console.console import Console
 from device_app.console.control_server import ControlServer
 from device_app.console.daemon_host import DaemonHost, handlers_of
 from device_app.console.device_status import DeviceStatus
+from device_app.console.running import RESTARTING
 from device_app.console.store_recovery import note_recovery
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError
@@ -182,6 +184,15 @@ class App:
                 settings, access, pairing, server, policies, announcer, name=settings.display_name
             )
             was_reset = asyncio.Event()
+
+            def restart(keep_identity: bool) -> None:
+                """End this device once the console has its answer; take no further command."""
+                store.leave_note(RESTARTING)
+                control_server.stop_listening()
+                if not keep_identity:
+                    paths.key.unlink(missing_ok=True)
+                asyncio.get_running_loop().call_soon(was_reset.set)
+
             host = DaemonHost(
                 access,
                 invitations,
@@ -190,9 +201,12 @@ class App:
                 settings,
                 status=device_status.view,
                 reload_policies=reloader.reload,
-                restart=lambda keep_identity: _reset(paths, was_reset, keep_identity=keep_identity),
+                restart=restart,
             )
             control_server = await ControlServer.start(paths.socket, handlers_of(Console(host)))
+            # A command with other folders of its own finds the socket there (`console.running`).
+            store.leave_note(os.fsencode(paths.socket.absolute()))
+            stack.callback(lambda: store.leave_note(RESTARTING if was_reset.is_set() else b""))
             stack.push_async_callback(control_server.close)
             if settings.advertise:
                 await announcer.start()
@@ -292,10 +306,3 @@ def _create_pairing(
         limits=settings.limits,
         create_port=create_port,
     )
-
-
-def _reset(paths: Paths, was_reset: asyncio.Event, *, keep_identity: bool) -> None:
-    """End this device after a factory reset, once the console has its answer."""
-    if not keep_identity:
-        paths.key.unlink(missing_ok=True)
-    asyncio.get_running_loop().call_soon(was_reset.set)

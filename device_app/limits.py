@@ -53,6 +53,8 @@ EXPIRY_CHECK_SECONDS: Final = 60.0  # between two checks of access periods; the 
 # The control socket (`console.control_messages`).
 CONTROL_REQUEST_BYTES_MAX: Final = 65_536  # one request of a command
 CONTROL_ROWS_BYTES: Final = 65_536  # the rows of a long list in one line
+DAEMON_START_SECONDS: Final = 3.0  # that a command waits for a daemon that starts or restarts
+DAEMON_START_POLL_SECONDS: Final = 0.05
 CONTROL_LINE_BYTES_MAX: Final = 16_777_216  # any line; one of this length is a single row
 
 # Answers of the console.

@@ -1,7 +1,8 @@
 """Open a store for one process, after comparing it with its mark; read or remove a closed one.
 
 - One process writes. It holds a lock on `<file>.lock`, which ends with the process. The lock file
-  stays; it contains the process ID for the error of a second process.
+  stays; it contains the process ID for the error of a second process, and on the following lines
+  the note of that process, which tells others how to reach it.
 - A file that a newer version wrote is refused and not changed.
 - A file that is damaged, missing, or differs from its mark is copied to `<file>.aside` and replaced
   by one that holds what is safe to use (`iam.recovery`, `iam.salvage`).
@@ -21,7 +22,7 @@ from iam import audit, database, files, mark, recovery, salvage, schema
 from iam.audit import AuditTrail
 from iam.database import beside, explained
 from iam.errors import StoreBusy, StoreError, StoreTooNew
-from iam.limits import DEFAULT_IAM_LIMITS, STORE_COPY_TRIES
+from iam.limits import DEFAULT_IAM_LIMITS, LOCK_FILE_BYTES_MAX, STORE_COPY_TRIES
 from iam.mark import Marked
 from iam.recovery import AcceptedState, Reason
 from iam.schema import Content
@@ -185,6 +186,49 @@ def lock(path: Path) -> int:
         os.ftruncate(held, 0)
         os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
     return held
+
+
+def leave_note(held: int, note: bytes) -> None:
+    """Write a note into the lock file whose lock is held. Raises OSError."""
+    os.ftruncate(held, 0)
+    os.pwrite(held, b"%d\n%s" % (os.getpid(), note), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a lock file says: the process that wrote it last, its note, and whether it is locked.
+
+    `pid` is 0 at the moment when it is written.
+    """
+
+    pid: int
+    note: bytes
+    is_held: bool
+
+
+def holder(path: Path) -> Holder | None:
+    """Return what the lock file of a store says, or None without one; takes no lock.
+
+    Raises OSError if the lock file is not a file of this user.
+    """
+    with suppress(FileNotFoundError):
+        handle = files.open_own(beside(path, ".lock"), os.O_RDONLY)
+        try:
+            is_held = _is_held(os.fstat(handle).st_ino)
+            said, _, note = os.pread(handle, LOCK_FILE_BYTES_MAX, 0).partition(b"\n")
+        finally:
+            os.close(handle)
+        return Holder(int(said) if said.isdigit() else 0, note, is_held)
+    return None
+
+
+def _is_held(inode: int) -> bool:
+    """Whether some process holds a lock on the file; to try it would take the lock for a moment."""
+    for line in Path("/proc/locks").read_text("ascii").splitlines():  # proc_locks(5)
+        _number, kind, *_middle, where, _start, _end = line.replace("-> ", "").split()
+        if kind == "FLOCK" and "->" not in line and where.endswith(f":{inode}"):
+            return True
+    return False
 
 
 def is_locked(path: Path, held: int) -> bool:

@@ -219,6 +219,10 @@ class Store:
     def _rows(self) -> Iterator[str]:
         return rights.rows_of(self._state, self._attempts)
 
+    def leave_note(self, note: bytes) -> None:
+        """Write how to reach this process into the lock file (`iam.openfile.holder`)."""
+        self._file.leave_note(note)
+
     def note_seen(self, fingerprint: str, now: float) -> None:
         """Note that a key was in use at this time. Cheap; unknown keys are ignored."""
         if fingerprint in self._state.user_name_by_key:

@@ -90,6 +90,14 @@ class StoreFile:
         with suppress(FileNotFoundError):
             files.sync(database.beside(self.path, "-wal"))
 
+    def leave_note(self, note: bytes) -> None:
+        """Tell other processes something about this one, until the file is closed.
+
+        Does nothing if the disk is full: the lock itself does not depend on it.
+        """
+        with suppress(OSError):
+            openfile.leave_note(self._lock, note)
+
     @contextmanager
     def explained(self) -> Iterator[None]:
         """Turn errors of the disk into StoreWriteFailed."""

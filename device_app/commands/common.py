@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,15 +15,17 @@ from typing import Concatenate, Final, NoReturn, ParamSpec, TypeVar
 import click
 
 from device_app.commands.outcome import outcome, put_error
+from device_app.console import running
 from device_app.console.console import Console
 from device_app.console.control_client import ControlClient
 from device_app.console.control_messages import Tell
 from device_app.console.offline import OfflineConsole
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError, NoDaemon
+from device_app.limits import DAEMON_START_POLL_SECONDS, DAEMON_START_SECONDS
 from device_app.settings.paths import Paths
 from device_app.terminal import output
-from iam.errors import IamError
+from iam.errors import IamError, StoreBusy
 from peer.errors import PeerError
 from peer.terminal import streams
 from peer.terminal.durations import past_times
@@ -51,7 +54,7 @@ class CommandLine:
     @property
     def client(self) -> ControlClient:
         """The client of the daemon's control socket."""
-        return ControlClient(self.paths.socket)
+        return ControlClient(self.paths.socket, store=self.paths.store)
 
     def ask(
         self,
@@ -60,7 +63,7 @@ class CommandLine:
         **kwargs: _P.kwargs,
     ) -> _AnswerT:
         """Do a verb that needs the running daemon. Raises `NoDaemon` without one."""
-        return asyncio.run(self.client.ask(verb, *args, **kwargs))
+        return self._while_starting(lambda: asyncio.run(self.client.ask(verb, *args, **kwargs)))
 
     def follow(
         self,
@@ -70,7 +73,9 @@ class CommandLine:
         **kwargs: _P.kwargs,
     ) -> _AnswerT:
         """Do a verb that tells events, until it answers. Raises `NoDaemon` without a daemon."""
-        return asyncio.run(self.client.follow(verb, on_event, *args, **kwargs))
+        return self._while_starting(
+            lambda: asyncio.run(self.client.follow(verb, on_event, *args, **kwargs))
+        )
 
     def do(
         self,
@@ -79,10 +84,31 @@ class CommandLine:
         **kwargs: _P.kwargs,
     ) -> _AnswerT:
         """Do a verb: the running daemon does it, or without one, this process on the files."""
-        try:
-            return asyncio.run(self.client.do(verb, *args, **kwargs))
-        except NoDaemon:
-            return self.offline.run(verb, *args, **kwargs)
+
+        def attempt() -> _AnswerT:
+            try:
+                return asyncio.run(self.client.do(verb, *args, **kwargs))
+            except NoDaemon:
+                if running.is_between(self.paths.store):
+                    raise
+                return self.offline.run(verb, *args, **kwargs)
+
+        return self._while_starting(attempt)
+
+    def _while_starting(self, attempt: Callable[[], _AnswerT]) -> _AnswerT:
+        """Try again while another process holds the store: a daemon that starts, or a command.
+
+        A daemon starts anew after `restore` and `reset`, and the next command of a script follows
+        at once.
+        """
+        until = time.monotonic() + DAEMON_START_SECONDS
+        while True:
+            try:
+                return attempt()
+            except (NoDaemon, StoreBusy):
+                if time.monotonic() > until or not running.is_expected(self.paths.store):
+                    raise
+            time.sleep(DAEMON_START_POLL_SECONDS)
 
     def daemon_status(self) -> StatusAnswer:
         """Return the status of the running daemon. Raises `NoDaemon` without one."""

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from device_app.console import arguments
+from device_app.console import arguments, running
 from device_app.console.console import Console
 from device_app.console.control_messages import (
     JsonObject,
@@ -16,6 +17,7 @@ from device_app.console.control_messages import (
 )
 from device_app.errors import AppError, DaemonError, NoDaemon
 from device_app.limits import CONTROL_LINE_BYTES_MAX
+from iam import files
 from peer.terminal.exit_codes import ExitCode
 
 _LOG_ADVICE = "`handfast-device logs` shows the reason."
@@ -25,10 +27,34 @@ _EventT = TypeVar("_EventT", bound=Mapping[str, object])
 
 
 class ControlClient:
-    """Asks the running daemon to do verbs of `Console`. Methods raise the errors of `call`."""
+    """Asks the running daemon to do verbs of `Console`. Methods raise the errors of `call`.
 
-    def __init__(self, path: Path) -> None:
+    If no daemon listens on the socket at `path`, the one that runs on the store `store` is asked:
+    it may have been started with another folder for its socket.
+    """
+
+    def __init__(self, path: Path, *, store: Path | None = None) -> None:
         self._path = path
+        self._store = store
+
+    async def _call(
+        self,
+        verb: Callable[..., object],
+        args: Mapping[str, object],
+        on_event: Callable[[JsonObject], None] = lambda _event: None,
+    ) -> JsonObject:
+        name, encoded = _name_of(verb), arguments.encode(args)
+        try:
+            return await call(self._path, name, encoded, on_event=on_event)
+        except NoDaemon:
+            daemon = running.daemon_of(self._store) if self._store is not None else None
+            if self._store is None or daemon is None:
+                raise
+        folder = self._store.parent
+        try:
+            return await call(daemon.socket, name, encoded, on_event=on_event, as_owner_of=folder)
+        except NoDaemon as error:
+            raise running.unreachable(daemon) from error
 
     async def ask(
         self,
@@ -38,7 +64,7 @@ class ControlClient:
     ) -> _AnswerT:
         """Do a verb that needs the daemon, and return its answer."""
         assert not args, "verbs take keyword arguments"
-        return cast(_AnswerT, await call(self._path, _name_of(verb), arguments.encode(kwargs)))
+        return cast(_AnswerT, await self._call(verb, kwargs))
 
     async def do(
         self,
@@ -48,7 +74,7 @@ class ControlClient:
     ) -> _AnswerT:
         """Do a verb that also works without a daemon, and return its answer."""
         assert not args, "verbs take keyword arguments"
-        return cast(_AnswerT, await call(self._path, _name_of(verb), arguments.encode(kwargs)))
+        return cast(_AnswerT, await self._call(verb, kwargs))
 
     async def follow(
         self,
@@ -63,9 +89,7 @@ class ControlClient:
         def heard(event: JsonObject) -> None:
             on_event(cast(_EventT, event))
 
-        encoded = arguments.encode(kwargs)
-        answer = await call(self._path, _name_of(verb), encoded, on_event=heard)
-        return cast(_AnswerT, answer)
+        return cast(_AnswerT, await self._call(verb, kwargs, heard))
 
 
 def _name_of(verb: Callable[..., object]) -> str:
@@ -78,6 +102,7 @@ async def call(
     args: Mapping[str, object],
     *,
     on_event: Callable[[JsonObject], None] = lambda _event: None,
+    as_owner_of: Path | None = None,
 ) -> JsonObject:
     """Ask the running daemon, and return its answer.
 
@@ -86,12 +111,15 @@ async def call(
         verb: the name of the verb on the socket, for example `users-add`.
         args: its arguments, as JSON has them.
         on_event: called with each event of a verb that waits.
+        as_owner_of: root connects as the owner of this folder, who named the path: it leads to no
+            socket that this user could not open.
 
     Raises:
         NoDaemon: no daemon listens on this socket.
         AppError: the daemon refused or failed (in its words, with its exit code), or has exited.
     """
-    reader, writer = await _connect(path)
+    with nullcontext() if as_owner_of is None else files.acting_as_owner_of(as_owner_of):
+        reader, writer = await _connect(path)
     rows: dict[str, list[object]] = {}
     try:
         await send(writer, {"verb": verb, "args": dict(args)})

@@ -62,6 +62,11 @@ class ControlServer:
         )
         return server
 
+    def stop_listening(self) -> None:
+        """Take no new connection, and remove the socket file; verbs under way go on."""
+        self._server.close()
+        self._path.unlink(missing_ok=True)
+
     async def close(self) -> None:
         """Cancel the verbs under way, and remove the socket file."""
         self._server.close()
