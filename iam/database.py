@@ -142,8 +142,11 @@ def draft(path: Path) -> Iterator[sqlite3.Connection]:
     new = beside(path, ".new")
     for suffix in BESIDE:
         beside(new, suffix).unlink(missing_ok=True)
-    # Created with mode 0600; SQLite gives the files beside it the same mode.
-    os.close(files.open_own(new, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+    # Created with mode 0600, or that of a file that it replaces; SQLite gives the files beside it
+    # the same mode.
+    handle = files.open_own(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    files.take_over(handle, path)
+    os.close(handle)
     with closing(connect(new, "rw")) as db:
         yield db
     files.sync(new)

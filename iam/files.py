@@ -82,13 +82,18 @@ def append_own(path: Path, data: bytes) -> None:
 def atomic_write(path: Path, data: bytes, mode: int = _PRIVATE) -> None:
     """Replace the content durably, whole or not at all, through a new file beside it.
 
-    Raises OSError; then the old content is still there.
+    The owner and the mode of a file that is replaced are kept, so that root takes it away from no
+    service. `mode` is that of a new file, whatever the umask. Raises OSError; then the old content
+    is still there.
     """
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     try:
         handle = open_own(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(handle, "wb") as file:
+            with suppress(OSError):  # some file systems have no permissions
+                os.fchmod(handle, mode)
+            take_over(handle, path)
             file.write(data)
             file.flush()
             os.fsync(handle)
@@ -98,6 +103,29 @@ def atomic_write(path: Path, data: bytes, mode: int = _PRIVATE) -> None:
             draft.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def take_over(handle: int, path: Path) -> None:
+    """Give a new file the owner and the mode of the one that it replaces, as far as allowed."""
+    with suppress(OSError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return
+        with suppress(OSError):
+            os.fchown(handle, -1, found.st_gid)
+        with suppress(OSError):
+            os.fchown(handle, found.st_uid, -1)
+        os.fchmod(handle, stat.S_IMODE(found.st_mode))
+
+
+def create_folder(path: Path, mode: int) -> None:
+    """Create a folder with its parents, with this mode whatever the umask. Raises OSError."""
+    for folder in (*reversed(path.parents), path):
+        with suppress(FileExistsError):
+            folder.mkdir(mode)
+            folder.chmod(mode)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
 def sync(path: Path) -> None:

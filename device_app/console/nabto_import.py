@@ -74,6 +74,7 @@ def write_policy(path: Path, text: str, *, force: bool) -> None:
             code=ExitCode.USAGE,
         )
     try:
+        files.create_folder(path.parent, 0o755)
         files.atomic_write(follow_own_links(path), text.encode(), mode=0o644)
     except OSError as error:
         raise AppError(f"{path} cannot be written: {error.strerror}") from error

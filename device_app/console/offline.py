@@ -271,7 +271,7 @@ def _identity(paths: Paths) -> Identity:
 
 def _create_folder(folder: Path, *, mode: int) -> None:
     try:
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        files.create_folder(folder, mode)
     except OSError as error:
         raise AppError(
             f"the folder {folder} cannot be created: {error.strerror}",

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 from device_app import daemon
+from device_app.cli import main
 from device_app.console import offline
 from device_app.console.console import Console
 from device_app.console.control_server import ControlServer
+from device_app.console.nabto_import import write_policy
 from device_app.errors import AppError
 from device_app.settings.paths import Paths
 from iam import files as iam_files
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 OTHER = 54321  # a user ID without an account
 VICTIM = b"precious\n"
+NABTO = Path(__file__).parents[1] / "iam" / "nabto" / "thermostat.json"
 
 
 @pytest.fixture
@@ -288,3 +292,75 @@ async def test_sighup_during_the_start_does_not_end_the_daemon(kit: Kit, tmp_pat
     process = await kit.daemon(env={"PYTHONPATH": path})
     assert (await process.json("status"))["running"]
     assert await process.stop() == 0
+
+
+def attributes(*folders: Path) -> dict[str, tuple[int, int, int]]:
+    """Owner, group and mode of everything below the folders."""
+    found = {}
+    for path in (each for folder in folders for each in (folder, *folder.rglob("*"))):
+        seen = path.lstat()
+        found[str(path)] = (seen.st_uid, seen.st_gid, seen.st_mode & 0o7777)
+    return found
+
+
+@pytest.mark.needs_root
+def test_root_keeps_owner_and_mode_of_each_file_that_it_replaces(service_folder: Path) -> None:
+    """Settings belong to root and the group of the service; the service may read and not write."""
+    config = service_folder.parent / "config"
+    folders = {"STATE_DIRECTORY": str(service_folder), "CONFIGURATION_DIRECTORY": str(config)}
+    env = folders | {"RUNTIME_DIRECTORY": str(service_folder.parent / "run")}
+    policy = config / "policy.d" / "nabto.toml"
+    nabto = ["policy", "import-nabto", str(NABTO), "--out", str(policy)]
+
+    def run(*words: str) -> None:
+        done = CliRunner().invoke(main, words, env=env)
+        assert done.exit_code == 0, (words, done.stderr)
+
+    run("init", "--name", "kitchen")
+    run(*nabto)
+    for path in (config / "device.toml", policy):
+        os.chown(path, 0, OTHER)
+        path.chmod(0o640)
+    for name in ("device.db", "device.db.mark"):
+        (service_folder / name).chmod(0o640)
+    before = attributes(service_folder, config)
+    for verb in (
+        ["users", "add", "olga", "--role", "owner", "--key", "ab" * 32],
+        ["label"],
+        ["clock", "--trust-system"],
+        ["init", "--force", "--name", "attic"],
+        [*nabto, "--force"],
+        ["reset", "--yes", "--keep-identity"],
+        ["reset", "--yes"],
+    ):
+        run(*verb)
+        now = attributes(service_folder, config)
+        assert {path: now[path] for path in before} == before, verb
+        assert {owner for path, (owner, *_) in now.items() if "/state/" in path} == {OTHER}, verb
+    (service_folder / "device.db").write_bytes(b"damaged")
+    run("status")
+    found = attributes(service_folder, config)
+    assert {path: found[path] for path in before} == before
+
+
+@pytest.mark.needs_root
+def test_the_settings_that_root_creates_can_be_read_by_the_service(
+    service_folder: Path,
+) -> None:
+    """Also if root's umask is strict."""
+    config = service_folder.parent / "config"
+    before = os.umask(0o077)
+    try:
+        offline.init(Paths(config, service_folder, config), name="kitchen", force=False)
+        write_policy(config / "policy.d" / "nabto.toml", "", force=False)
+    finally:
+        os.umask(before)
+
+    def as_the_service() -> None:
+        os.setgroups([])
+        os.setresgid(OTHER, OTHER, OTHER)
+        os.setresuid(OTHER, OTHER, OTHER)
+        assert "kitchen" in (config / "device.toml").read_text()
+        assert (config / "policy.d" / "nabto.toml").exists()
+
+    assert in_child(as_the_service) == 0
