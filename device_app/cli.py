@@ -4,6 +4,7 @@ import click
 from click import shell_completion
 
 from device_app.commands import (
+    backup,
     check,
     daemon,
     events,
@@ -66,6 +67,7 @@ for verb in (
     policy.policy,
     events.events,
     daemon.clock,
+    backup.backup,
     restore.restore,
     daemon.reset,
     completion,

@@ -62,3 +62,17 @@ STATUS_USERS_MAX: Final = 256  # users that `status` lists; it counts all
 EVENTS_SHOWN: Final = 100  # events that `events` shows by default
 AUDIT_PAGE_EVENTS: Final = 100  # events that a follower gets before other tasks take their turn
 NABTO_FILE_BYTES_MAX: Final = 4_194_304  # a file of Nabto Edge that is imported
+
+# Backups (`console.backup`, `console.sealed_key`).
+PASSPHRASE_CHARACTERS_MIN: Final = 12
+PASSPHRASE_FILE_BYTES_MAX: Final = 4096  # of its first line
+SCRYPT_COST: Final = 1 << 15  # N: 32 MiB with r = 8, which a small board has
+SCRYPT_BLOCKS: Final = 8  # r
+SCRYPT_PARALLEL: Final = 3  # p: three times the work without more memory
+SCRYPT_SALT_BYTES: Final = 16
+SCRYPT_MEMORY_BYTES_MAX: Final = 1 << 28  # that a backup may ask for: 128 · N · r
+SCRYPT_WORK_BYTES_MAX: Final = 1 << 30  # 128 · N · r · p
+SEALED_KEY_BYTES_MAX: Final = 1024
+BACKUP_BYTES_MAX: Final = 1 << 30  # of a copy to restore
+BACKUP_TRIES: Final = 20  # while the daemon changes the store
+BACKUP_PAUSE_SECONDS: Final = 0.05  # between two of them

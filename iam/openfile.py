@@ -196,7 +196,7 @@ def leave_note(held: int, note: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What a lock file says: the process that wrote it last, its note, and whether it is locked.
+    """The content of a lock file: the process that wrote it last, its note, and whether it is held.
 
     `pid` is 0 at the moment when it is written.
     """

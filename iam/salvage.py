@@ -24,6 +24,7 @@ from iam.schema import Content
 
 ASIDE: Final = ".aside"
 REPLACED: Final = ".replaced"  # what was in force before a copy was restored
+INCOMING: Final = ".incoming"  # a copy that is about to be restored
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +36,11 @@ def aside_of(path: Path) -> Path:
 def replaced_of(path: Path) -> Path:
     """Return the path of the store that was in force before a copy was restored."""
     return beside(path, REPLACED)
+
+
+def incoming_of(path: Path) -> Path:
+    """Return the path of a copy that is about to be restored."""
+    return beside(path, INCOMING)
 
 
 def salvaged(path: Path) -> Content | None:
@@ -113,7 +119,7 @@ def remove(path: Path, *suffixes: str) -> None:
 def remove_copies(path: Path) -> None:
     """Remove every copy of the store that this module or a migration has left beside it."""
     older = [f".v{number}" for number in range(len(schema.MIGRATIONS))]
-    remove(path, ASIDE, REPLACED, *older)
+    remove(path, ASIDE, REPLACED, INCOMING, *older)
 
 
 def _fill(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import (
@@ -169,14 +169,29 @@ class Identity:
                 "A file system without permissions, such as FAT, cannot hold a key.",
             )
         try:
-            key = serialization.load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError) as error:
+            return cls.from_pem(pem)
+        except IdentityError as error:
             raise IdentityError(
-                f"{path} is not an unencrypted PEM key",
-                advice="Restore it from a backup. handfast never overwrites a key.",
+                f"{path} {error}",
+                advice=error.advice or "Restore it from a backup. handfast never overwrites a key.",
             ) from error
+
+    @classmethod
+    def from_pem(cls, pem: bytes, passphrase: bytes | None = None) -> Self:
+        """Read a private key in PEM: SEC 1 (RFC 5915), PKCS#8, or encrypted PKCS#8.
+
+        Raises `IdentityError`; the message continues the name of the file.
+        """
+        try:
+            key = serialization.load_pem_private_key(pem, password=passphrase)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            if passphrase is not None:
+                raise IdentityError(
+                    "cannot be decrypted: the passphrase is wrong, or the file is damaged"
+                ) from error
+            raise IdentityError("is not an unencrypted PEM key") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-            raise IdentityError(f"{path} is not a P-256 key", advice="handfast uses P-256 only.")
+            raise IdentityError("is not a P-256 key", advice="handfast uses P-256 only.")
         return cls._of(key)
 
     @classmethod

@@ -98,7 +98,7 @@ class CommandLine:
     def _while_starting(self, attempt: Callable[[], _AnswerT]) -> _AnswerT:
         """Try again while another process holds the store: a daemon that starts, or a command.
 
-        A daemon starts anew after `restore` and `reset`, and the next command of a script follows
+        A daemon starts again after `restore` and `reset`, and the next command of a script follows
         at once.
         """
         until = time.monotonic() + DAEMON_START_SECONDS
@@ -142,7 +142,7 @@ class CommandLine:
             self.confirm(past, yes=yes)
 
     def report(self, error: AppError | PeerError | IamError, *, about: str = "") -> None:
-        """Print an error to stderr and go on; `about` begins its message."""
+        """Print an error to stderr, and continue; `about` begins its message."""
         put_error(error, as_json=self.as_json, about=about)
 
     @staticmethod

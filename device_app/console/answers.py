@@ -122,21 +122,59 @@ class EntryView(TypedDict):
     id: NotRequired[str]
 
 
+class EndView(TypedDict):
+    """When a user, a key or an invite last ended, by the device's audit trail, and by whom."""
+
+    at: int
+    by: NotRequired[str]
+    how: Literal["removed", "revoked", "withdrawn", "redeemed"]
+
+
 class ChangeView(EntryView):
-    """A change that restoring a copy makes; `marked`: the mark beside the copy confirms it."""
+    """A change that restoring a copy makes; `marked`: the mark beside the copy confirms it.
+
+    `ended`: what would come back ended after it was in force before.
+    """
 
     change: Literal["added", "removed", "changed"]
     marked: NotRequired[bool]
+    ended: NotRequired[EndView]
+
+
+class BackupView(TypedDict):
+    """`backup`: a file, and what it holds. `made` is the device's time."""
+
+    file: str
+    bytes: int
+    name: str
+    id: str
+    made: int
+    users: int
+    keys: int
+    invites: int
+    has_key: bool
+
+
+class SourceView(TypedDict):
+    """The device of a backup that is restored; `is_this`: it is the device that restores it."""
+
+    name: str
+    id: str
+    fingerprint: str
+    made: int
+    has_key: bool
+    is_this: bool
 
 
 class RestoreAnswer(TypedDict):
-    """`restore`, before (without the last two fields) and after."""
+    """`restore`, before (without the last two fields) and after; `backup`: made by `backup`."""
 
     copy: str
     damaged: bool
     changes: list[ChangeView]
     missing: list[EntryView]
     total: str
+    backup: NotRequired[SourceView]
     restored: NotRequired[bool]
     replaced: NotRequired[str]
 

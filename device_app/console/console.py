@@ -45,13 +45,14 @@ from device_app.console.control_messages import Tell
 from device_app.console.host import ConsoleHost
 from device_app.console.status import clock_view
 from device_app.console.views import OpenAnswer, StatusAnswer, WindowEvent
-from device_app.errors import AppError
+from device_app.errors import AppError, NoDevice
 from device_app.limits import QUOTED_ACTION_CHARACTERS
 from device_app.pairing import labels
 from device_app.pairing.labels import LabelAnswer, RevivedAnswer
 from device_app.reloader import PolicyReloadAnswer
 from iam.model import User
 from iam.policy import ACTION
+from peer.identity import Fingerprint
 from peer.terminal.exit_codes import ExitCode
 
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
@@ -220,15 +221,26 @@ class Console:
         """Tell the events of the audit trail, and every new one, until the client disconnects."""
         await audit.follow(self._host.access.store, tell, since=since, last=last)
 
-    def restore_show(self, *, file: str | None = None) -> RestoreAnswer:
-        """Show what restoring a copy of the store would change."""
-        return restore.show(self._host.access.store, file)
+    def restore_show(self, *, file: str | None = None, name: str | None = None) -> RestoreAnswer:
+        """Show what restoring a copy of the store would change; `name` is what to call `file`."""
+        return restore.show(self._host.access, file, name=name, device=self._fingerprint())
 
-    def restore(self, *, total: str, file: str | None = None) -> RestoreAnswer:
+    def restore(
+        self, *, total: str, file: str | None = None, name: str | None = None
+    ) -> RestoreAnswer:
         """Restore a copy that `restore_show` has shown; `total` is from its answer."""
-        answer = restore.restore(self._host.access, file, total)
+        answer = restore.restore(
+            self._host.access, file, total, name=name, device=self._fingerprint()
+        )
         self._host.use_restored_store()
         return answer
+
+    def _fingerprint(self) -> Fingerprint | None:
+        """This device's fingerprint; a board that is being replaced has no key yet."""
+        try:
+            return self._host.identity.fingerprint
+        except NoDevice:
+            return None
 
     def restore_discard(self) -> DiscardAnswer:
         """Keep the users in force, and delete the copy that was set aside."""

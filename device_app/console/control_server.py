@@ -63,7 +63,7 @@ class ControlServer:
         return server
 
     def stop_listening(self) -> None:
-        """Take no new connection, and remove the socket file; verbs under way go on."""
+        """Take no new connection, and remove the socket file; verbs under way continue."""
         self._server.close()
         self._path.unlink(missing_ok=True)
 

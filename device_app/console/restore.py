@@ -1,54 +1,90 @@
 """`restore`: show what a copy of the store would change, put it in force, or discard it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 
 from device_app.access.access_control import AccessControl
 from device_app.access.audit_log import CONSOLE
+from device_app.access.change_details import invite_label
 from device_app.access.event_kind import EventKind
-from device_app.console.answers import ChangeView, EntryView, RestoreAnswer
+from device_app.console.answers import ChangeView, EndView, EntryView, RestoreAnswer
+from device_app.console.backup import note_of
 from device_app.errors import AppError
 from iam import mark, restored_rows, rights, salvage
+from iam.audit import AuditTrail
+from iam.errors import StoreError
 from iam.model import Invite, Key, State, User, differing, differing_invites
 from iam.schema import Content
 from iam.store import Store
+from peer.identity import Fingerprint
 from peer.terminal.exit_codes import ExitCode
 
 
-def show(store: Store, file: str | None) -> RestoreAnswer:
+def show(
+    access: AccessControl, file: str | None, *, name: str | None, device: Fingerprint | None
+) -> RestoreAnswer:
     """Return what restoring a copy would change.
 
     Args:
-        store: the store in force.
+        access: the store in force, and its audit trail.
         file: the copy; by default, the one that was set aside.
+        name: what a person calls that file, if it is a copy of it.
+        device: the fingerprint of this device.
 
     Raises:
         AppError: there is no such copy, or the named one is damaged.
         StoreError: the copy cannot be read.
+        Malformed: what a backup says about itself cannot be read.
     """
-    path = _path(store, file)
-    return _difference(store, path, _read(path, is_named=file is not None))
+    path = _path(access.store, file)
+    copy = _read(path, is_named=file is not None, name=name)
+    answer = _difference(access.store, path, copy)
+    if name is not None:
+        answer["copy"] = name
+    if (source := note_of(path)) is not None:
+        answer["backup"] = {
+            "name": source.name,
+            "id": source.fingerprint.device_id,
+            "fingerprint": source.fingerprint.hex,
+            "made": source.made,
+            "has_key": source.key is not None,
+            "is_this": source.fingerprint == device,
+        }
+    _add_ends(answer["changes"], access.store.audit)
+    return answer
 
 
-def restore(access: AccessControl, file: str | None, total: str) -> RestoreAnswer:
+def restore(
+    access: AccessControl,
+    file: str | None,
+    total: str,
+    *,
+    name: str | None,
+    device: Fingerprint | None,
+) -> RestoreAnswer:
     """Put a copy in force; the store in force is kept in a file beside it.
 
     Args:
         access: the store in force, and its audit trail.
         file: the copy; by default, the one that was set aside.
         total: the digest of the copy that `show` returned.
+        name: what a person calls that file, if it is a copy of it.
+        device: the fingerprint of this device.
 
     Raises:
         AppError: the copy has changed since then; also the errors of `show`.
         StoreWriteFailed: nothing has changed.
     """
     store, path = access.store, _path(access.store, file)
-    copy = _read(path, is_named=file is not None)
-    answer = _difference(store, path, copy)
-    if total != answer["total"]:
-        raise AppError(f"{path} has changed since it was shown", advice="Run the command again.")
+    copy = _read(path, is_named=file is not None, name=name)
+    answer = show(access, file, name=name, device=device)
+    if total != answer["total"] or total != f"{rights.total_of(copy.rows):064x}":
+        raise AppError(
+            f"{answer['copy']} has changed since it was shown", advice="Run the command again."
+        )
     event = access.audit.event(EventKind.STORE_RESTORED, actor=CONSOLE, detail=answer["copy"])
     label = (copy.attempts or {}).get(rights.LABEL)
     store.end_recovery(event, state=restored_rows.state_of(copy.rows), label=label)
@@ -69,18 +105,22 @@ def _path(store: Store, file: str | None) -> Path:
     return Path(file) if file else salvage.aside_of(store.path)
 
 
-def _read(path: Path, *, is_named: bool) -> Content:
+def _read(path: Path, *, is_named: bool, name: str | None) -> Content:
     """Read a copy. One that a person names must be undamaged; one set aside may be damaged."""
+    called = name or str(path)
     if not path.is_file():
         raise AppError(
-            f"there is no file {path}" if is_named else "no copy of the store was set aside",
+            f"there is no file {called}" if is_named else "no copy of the store was set aside",
             advice="Name a copy of device.db: `handfast-device restore FILE`.",
             code=ExitCode.USAGE if is_named else ExitCode.NOT_FOUND,
         )
-    copy = salvage.read_copy(path)
+    try:
+        copy = salvage.read_copy(path)
+    except StoreError as error:  # of the copy that the command made of the file
+        raise type(error)(str(error).replace(str(path), called), advice=error.advice) from error
     if is_named and not copy.is_sealed:
         raise AppError(
-            f"{path} is damaged: its users and keys are not the ones that were written",
+            f"{called} is damaged: its users and keys are not the ones that were written",
             advice="Use another copy. Nothing was changed.",
         )
     return copy
@@ -153,6 +193,47 @@ def _invite_change(had: Invite | None, has: Invite | None) -> tuple[ChangeView, 
     change: ChangeView = {"change": _kind(had, has), "kind": "invite"}
     change |= {"name": invite.name, "id": invite.id, "role": invite.role}
     return change, [rights.row("invite", rights.invite_values(has))] if has is not None else []
+
+
+_ENDS: Final[Mapping[str, Literal["removed", "revoked", "withdrawn", "redeemed"]]] = (
+    MappingProxyType(
+        {
+            EventKind.USER_REMOVED: "removed",
+            EventKind.KEY_REVOKED: "revoked",
+            EventKind.INVITE_WITHDRAWN: "withdrawn",
+            EventKind.INVITE_REDEEMED: "redeemed",
+        }
+    )
+)
+
+
+def _add_ends(changes: list[ChangeView], trail: AuditTrail) -> None:
+    """Add to what would come back when it ended, as far as the audit trail goes back."""
+    ends: dict[tuple[str, str], EndView] = {}
+    if not any(change["change"] == "added" for change in changes):
+        return
+    for record in trail.iterate():
+        event = record.event
+        if (how := _ENDS.get(event.kind)) is None:
+            continue
+        end: EndView = {"at": int(event.wall), "how": how}
+        if event.actor:
+            end["by"] = event.actor
+        if how == "removed":
+            ends["user", event.user] = end
+        if how in {"removed", "revoked"}:
+            ends["key", event.fingerprint] = end
+        else:
+            ends["invite", event.detail.partition(",")[0]] = end
+    for change in changes:
+        called = {
+            "user": change.get("name", ""),
+            "key": change.get("fingerprint", ""),
+            "invite": invite_label(change.get("id", "")),
+        }
+        found = ends.get((change["kind"], called.get(change["kind"], "")))
+        if change["change"] == "added" and found is not None:
+            change["ended"] = found
 
 
 def _kind(before: object, after: object) -> Literal["added", "removed", "changed"]:

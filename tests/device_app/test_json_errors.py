@@ -25,6 +25,7 @@ ARGUMENTS = {
     "accept": ["x"],
     "refuse": ["x"],
     "invite": ["anna"],
+    "backup": ["missing/kitchen.backup"],
     "restore": ["--discard", "--yes"],
     "reset": ["--yes"],
     "users show": ["anna"],
@@ -39,7 +40,7 @@ ARGUMENTS = {
     "policy import-nabto": ["missing.json"],
 }
 #: Verbs that create a device, run it, or need none.
-OTHERS = {"init", "run", "health", "completion"}
+OTHERS = {"init", "run", "health", "check", "completion"}
 
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

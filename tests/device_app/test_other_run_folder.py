@@ -169,7 +169,7 @@ async def test_root_follows_the_lock_file_only_where_its_owner_could_go(
 
 
 async def test_a_command_waits_for_a_daemon_that_restarts(kit: Kit) -> None:
-    """As in a script that restores a backup and goes on."""
+    """As in a script that restores a backup and continues."""
     daemon = await kit.daemon()
     for _ in range(3):
         assert (await daemon.run("reset", "--yes", "--keep-identity")).code == 0

@@ -304,7 +304,9 @@ def attributes(*folders: Path) -> dict[str, tuple[int, int, int]]:
 
 
 @pytest.mark.needs_root
-def test_root_keeps_owner_and_mode_of_each_file_that_it_replaces(service_folder: Path) -> None:
+def test_root_keeps_owner_and_mode_of_each_file_that_it_replaces(
+    service_folder: Path, tmp_path: Path
+) -> None:
     """Settings belong to root and the group of the service; the service may read and not write."""
     config = service_folder.parent / "config"
     folders = {"STATE_DIRECTORY": str(service_folder), "CONFIGURATION_DIRECTORY": str(config)}
@@ -324,12 +326,15 @@ def test_root_keeps_owner_and_mode_of_each_file_that_it_replaces(service_folder:
     for name in ("device.db", "device.db.mark"):
         (service_folder / name).chmod(0o640)
     before = attributes(service_folder, config)
+    copy = tmp_path / "copy.db"
+    copy.write_bytes((service_folder / "device.db").read_bytes())
     for verb in (
         ["users", "add", "olga", "--role", "owner", "--key", "ab" * 32],
         ["label"],
         ["clock", "--trust-system"],
         ["init", "--force", "--name", "attic"],
         [*nabto, "--force"],
+        ["restore", str(copy), "--yes"],
         ["reset", "--yes", "--keep-identity"],
         ["reset", "--yes"],
     ):
