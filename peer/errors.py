@@ -17,6 +17,7 @@
     ├── DeviceFailed          a 5.xx response
     ├── NotPaired             the device does not know this client's key
     ├── WindowClosed          the device's pairing window is closed
+    ├── OtherPort             the device does this on another UDP port
     ├── RefusedByUser         the user at the device declined
     ├── NotLocal              pairing requires a direct neighbour on the same link
     └── IdentityError         a key file that cannot be used
@@ -25,6 +26,7 @@
 `exit_code` is the exit code of both commands for the class; it is defined here only.
 """
 
+from enum import StrEnum
 from typing import ClassVar, Final
 
 from peer.digit_groups import first_difference, in_groups
@@ -48,14 +50,33 @@ class UsageError(PeerError):
     exit_code: ClassVar[int] = 2
 
 
+class Cause(StrEnum):
+    """Why there is no connection, as far as this machine or another host reported it."""
+
+    UNKNOWN = ""
+    REFUSED = "refused"  # the host reported that nothing listens on the port
+    FORBIDDEN = "forbidden"  # a firewall or a router reported that it rejects the packets
+    NO_NETWORK = "no-network"  # this machine has no route to the address
+    NO_SCOPE = "no-scope"  # a link-local address without an interface, or with a wrong one
+    NO_NAME = "no-name"  # the host name does not resolve
+
+
 class Unreachable(PeerError):
     """No connection. `refused` is true if the host reported that nothing listens on the port."""
 
     exit_code: ClassVar[int] = 3
 
-    def __init__(self, message: str, *, advice: str = "", refused: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        advice: str = "",
+        refused: bool = False,
+        cause: Cause = Cause.UNKNOWN,
+    ) -> None:
         super().__init__(message, advice=advice)
-        self.refused = refused
+        self.cause = Cause.REFUSED if refused else cause
+        self.refused = self.cause is Cause.REFUSED
 
 
 class HandshakeFailed(Unreachable):
@@ -180,6 +201,14 @@ class WindowClosed(PeerError):
     """The device's pairing window is closed."""
 
     exit_code: ClassVar[int] = 11
+
+
+class OtherPort(PeerError):
+    """The device does this on another UDP port: `port`, 0 if it does not say which."""
+
+    def __init__(self, message: str, *, advice: str = "", port: int = 0) -> None:
+        super().__init__(message, advice=advice)
+        self.port = port
 
 
 class RefusedByUser(PeerError):

@@ -16,9 +16,9 @@ from client_app.finder import Finder
 from client_app.host_port import PAIRING_PORT, HostPort
 from client_app.limits import DISCOVERY_SECONDS, LISTED_DEVICES, TARGET_CHARACTERS
 from client_app.models import KnownDevice
-from peer.errors import PeerError, Unreachable, UsageError, WindowClosed
+from peer.errors import Cause, PeerError, Unreachable, UsageError, WindowClosed
 from peer.identity import Fingerprint
-from peer.net.address import resolve
+from peer.net.address import Address, resolve
 from peer.pasted import crockford
 from peer.terminal.text import on_one_line
 
@@ -100,6 +100,16 @@ def address_target(text: str) -> Target | None:
 def no_window(error: Unreachable) -> WindowClosed:
     """The error if nothing listens on the pairing port."""
     return WindowClosed(f"the device is not open for pairing: {error}", advice=_OPEN_IT)
+
+
+def no_daemon(pairing: Address, regular: Address) -> Unreachable:
+    """The error if nothing listens on either port of a host."""
+    return Unreachable(
+        f"nothing listens at {pairing}, nor on the regular port {regular.port}",
+        advice="The host is on, but no device runs there. Start `handfast-device run` on it, or "
+        "check the address.",
+        cause=Cause.REFUSED,
+    )
 
 
 def check_target(text: str) -> None:

@@ -21,6 +21,7 @@ from device_app.resources import (
     window,
 )
 from device_app.resources.local_only import LocalOnly
+from device_app.resources.pairing_pointer import PairingPointer
 from peer.limits import Limits
 from peer.net.site import GuardedSite
 
@@ -49,7 +50,7 @@ def regular_site(
         board_seconds: between two readings of an observed board.
     """
     site = GuardedSite(
-        authorise=guard.authorise,
+        authorise=PairingPointer(service, guard.authorise).authorise,
         limits=limits,
         body_bytes=lambda request: guard.body_bytes(request, limits),
     )

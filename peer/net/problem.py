@@ -21,6 +21,7 @@ from peer.errors import (
     Malformed,
     NotLocal,
     NotPaired,
+    OtherPort,
     PeerError,
     RefusedByUser,
     RequestFailed,
@@ -37,6 +38,7 @@ from peer.limits import (
 
 CONTENT_FORMAT = 257
 _TITLE, _DETAIL, _CUSTOM = -1, -2, "handfast:problem"
+_MAX_PORT = 65535
 _CBOR_LENGTH_BYTES = 2  # in front of a text of 24 to 65,535 bytes, beside its first byte
 
 
@@ -64,6 +66,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "not-found": Reason((Code.NOT_FOUND,)),
         "not-local": Reason((Code.FORBIDDEN,), NotLocal),
         "not-paired": Reason((Code.FORBIDDEN,), NotPaired),
+        "pairing-port": Reason((Code.FORBIDDEN,), OtherPort),
         "precondition-failed": Reason((Code.PRECONDITION_FAILED,)),
         "refused": Reason((Code.FORBIDDEN,), RefusedByUser),
         "taken": Reason((Code.CONFLICT,)),
@@ -87,6 +90,7 @@ class ProblemError(RenderableError):
         code: one of the reason's codes; by default its first.
         max_age: seconds after which a retry may succeed (RFC 8516).
         size1: bytes of the longest body that would be accepted (RFC 7252 §5.9.2.9).
+        port: the port of this host that takes the request (`pairing-port`).
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class ProblemError(RenderableError):
         code: Code | None = None,
         max_age: int | None = None,
         size1: int | None = None,
+        port: int | None = None,
     ) -> None:
         super().__init__(title)
         self.reason = reason
@@ -106,13 +111,17 @@ class ProblemError(RenderableError):
         self.code = REASONS[reason].codes[0] if code is None else code
         self.max_age = max_age
         self.size1 = size1
+        self.port = port
 
     def to_message(self) -> aiocoap.Message:
         """Return the response. It is one datagram, never blocks, so both texts are shortened."""
+        entry: dict[str, object] = {"reason": self.reason}
+        if self.port is not None:
+            entry["port"] = self.port
         body = {
             _TITLE: _shortened(self.title),
             _DETAIL: _shortened(self.detail),
-            _CUSTOM: {"reason": self.reason},
+            _CUSTOM: entry,
         }
         message = aiocoap.Message(
             code=self.code, payload=cbor.encode(body), content_format=CONTENT_FORMAT
@@ -160,6 +169,8 @@ def error_of(message: aiocoap.Message, limits: Limits = DEFAULT_LIMITS) -> PeerE
         return DeviceFailed(title, advice=advice, code=code)
     known = REASONS.get(reason)
     kind = (known and known.error) or _BY_CODE.get(int(message.code))
+    if kind is OtherPort:
+        return OtherPort(title, advice=detail, port=_port_untrusted(message, limits))
     if kind is not None and not issubclass(kind, RequestFailed):
         return kind(title, advice=detail)
     return (kind or RequestFailed)(title, advice=detail, code=code, reason=reason)
@@ -191,17 +202,31 @@ def _read_untrusted(message: aiocoap.Message, limits: Limits) -> tuple[str, str,
     """Return title, detail and reason of a response; what does not parse counts as absent."""
     if message.opt.content_format != CONTENT_FORMAT:
         return _text(message.payload.decode("utf-8", "replace")), "", ""
+    body, custom = _body_untrusted(message, limits)
+    return _text(body.get(_TITLE)), _text(body.get(_DETAIL)), _text(custom.get("reason"))
+
+
+def _port_untrusted(message: aiocoap.Message, limits: Limits) -> int:
+    """Return the port that a response names; 0 if there is none."""
+    _, custom = _body_untrusted(message, limits)
+    port = custom.get("port")
+    return port if type(port) is int and 0 < port <= _MAX_PORT else 0
+
+
+def _body_untrusted(
+    message: aiocoap.Message, limits: Limits
+) -> tuple[Mapping[object, object], Mapping[object, object]]:
+    """Return problem details, and the custom entry in them."""
     try:
         body = cbor.decode_untrusted(
             message.payload, depth=limits.cbor_depth, size=limits.request_body_bytes
         )
     except Malformed:
-        return "", "", ""
+        return {}, {}
     if not isinstance(body, dict):
-        return "", "", ""
+        return {}, {}
     custom = body.get(_CUSTOM)
-    reason = custom.get("reason") if isinstance(custom, dict) else None
-    return _text(body.get(_TITLE)), _text(body.get(_DETAIL)), _text(reason)
+    return body, custom if isinstance(custom, dict) else {}
 
 
 def _shortened(text: str) -> str:

@@ -123,7 +123,7 @@ class Window(WindowLifecycle):
         self._ceremonies.add(ceremony, side)
         if mismatch is not None:
             self._fail(now, ceremony, Act.MISMATCH, EndReason.MISMATCH)
-            raise mismatch
+            raise self._with_window(mismatch)
         return ceremony
 
     def give_up(self, now: float, fingerprint: Fingerprint) -> None:
@@ -263,9 +263,18 @@ class Window(WindowLifecycle):
         """End the ceremony if its method finds a wrong value: there is no second try."""
         try:
             yield
-        except Mismatch:
+        except Mismatch as wrong:
             self._fail(now, ceremony, Act.MISMATCH, EndReason.MISMATCH)
-            raise
+            raise self._with_window(wrong) from wrong
+
+    def _with_window(self, wrong: Mismatch) -> Mismatch:
+        """Return the error with the advice to open the window again if this failure closed it."""
+        if self._timer.is_open:
+            return wrong
+        return Mismatch(
+            str(wrong),
+            advice=f"This was the last attempt: the pairing window has closed. {OPEN_THE_WINDOW}",
+        )
 
 
 def _begin(side: DeviceSide, message: Fields) -> tuple[Fields, Mismatch | None]:

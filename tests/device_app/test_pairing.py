@@ -74,14 +74,21 @@ async def test_no_port_is_open_while_the_window_is_closed(kit: Kit, device: Devi
     assert not device.app.access.store.state.users
 
 
-async def test_pair_does_not_exist_on_the_regular_port(kit: Kit, device: Device) -> None:
+async def test_the_regular_port_only_says_where_pairing_is(kit: Kit, device: Device) -> None:
+    """To unknown keys, paired ones, and for each method; it starts no ceremony."""
+    start = {"method": "compare", "name": "eve"}
+    unknown = kit.caller(device)
     await device.open()
-    unknown_client = kit.caller(device)
-    assert (
-        await unknown_client.ask("POST", "/pair", {"method": "compare", "name": "eve"})
-    ).reason == ("not-paired")
+    for method, body in (("GET", None), ("POST", start), ("POST", None), ("DELETE", None)):
+        answer = await unknown.ask(method, "/pair", body)
+        assert (answer.code, answer.reason) == ("4.03", "pairing-port")
+        assert answer.body["handfast:problem"]["port"] == device.app.pairing.port.number
+    assert (await unknown.ask("GET", "/pair/abc")).reason == "pairing-port"
+    assert device.app.pairing.budget.failures == 0
     owner = await kit.paired(device, "olga")
-    assert (await owner.ask("GET", "/pair")).code == "4.04"
+    for caller in (owner, unknown):
+        assert (await caller.ask("GET", "/pair")).reason == "window-closed"
+    assert (await unknown.ask("GET", "/pairs")).reason == "not-paired"
 
 
 async def test_success_closes_the_window_and_then_the_port(kit: Kit, device: Device) -> None:

@@ -1,0 +1,42 @@
+"""/pair on the regular port: where pairing is, or that the window is closed (protocol §4.1)."""
+
+import aiocoap
+from aiocoap import interfaces
+
+from device_app.pairing.service import PairingService
+from device_app.resources.pair import PATH
+from peer.net.problem import ProblemError
+from peer.net.site import Authorise, Path
+
+
+class PairingPointer:
+    """Answers requests for /pair, by any key, and passes all others on to `authorise`.
+
+    It tells no more than an attempt to open a session on the pairing port.
+    """
+
+    def __init__(self, service: PairingService, authorise: Authorise) -> None:
+        self._service = service
+        self._authorise = authorise
+
+    def authorise(
+        self, request: aiocoap.Message, path: Path, resource: interfaces.Resource | None
+    ) -> None:
+        """Implement the hook of `GuardedSite`. Raises `ProblemError`."""
+        if path[: len(PATH)] == PATH and resource is None:
+            raise self._pointer()
+        self._authorise(request, path, resource)
+
+    def _pointer(self) -> ProblemError:
+        if self._service.is_open and (port := self._service.port.number):
+            return ProblemError(
+                "pairing-port",
+                f"this is the regular port; pairing is on UDP port {port}",
+                f"Pair with the same address and port {port}.",
+                port=port,
+            )
+        return ProblemError(
+            "window-closed",
+            "the pairing window is closed",
+            "Run `handfast-device open` on the device, then start again.",
+        )
