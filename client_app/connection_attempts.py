@@ -20,8 +20,15 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from client_app.limits import ATTEMPT_DELAY_SECONDS, REPORTED_FAILURES, STATED_ADDRESSES
-from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
+from client_app.failures import (
+    Failure,
+    most_significant,
+    other_key_here,
+    stated,
+    without_unusable,
+)
+from client_app.limits import ATTEMPT_DELAY_SECONDS, STATED_ADDRESSES
+from peer.errors import PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
 from peer.net.connection import CoapsConnection
@@ -52,19 +59,6 @@ _Turn = tuple[bool, object]
 """`is_hint` and `origin`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The error of an attempt, or of a source of addresses.
-
-    `is_answer`: a device with the right key answered with this error.
-    """
-
-    error: PeerError
-    is_hint: bool = False
-    is_answer: bool = False
-    address: Address | None = None
-
-
 class ConnectionAttempts:
     """One search: addresses come from several sources, and the first session ends it. One-shot.
 
@@ -89,6 +83,7 @@ class ConnectionAttempts:
         self._last: deque[Candidate] = deque(maxlen=STATED_ADDRESSES)
         self._own: set[Address] = set()
         self._stated: set[Address] = set()
+        self._is_announced = False
         self._turns: Counter[_Turn] = Counter()
         self._has_candidate = asyncio.Event()
         self._has_failed = asyncio.Event()
@@ -129,7 +124,9 @@ class ConnectionAttempts:
         """
         if candidate.is_own:
             self._own.add(candidate.address)
-        if not candidate.is_hint:
+        if candidate.is_hint:
+            self._is_announced = True
+        else:
             self._stated.add(candidate.address)
         if candidate.is_last:
             self._last.append(replace(candidate, is_last=False))
@@ -165,11 +162,9 @@ class ConnectionAttempts:
     def _starter_ended(self, starter: asyncio.Task[None]) -> None:
         if not (starter.cancelled() or self._outcome.done()):
             # An announcement of a stated address must not turn an alarm into a hint.
-            failures = [
-                replace(one, is_hint=one.is_hint and one.address not in self._stated)
-                for one in self.failures
-            ]
-            self._outcome.set_exception(starter.exception() or most_significant(failures))
+            failures = stated(without_unusable(self.failures), self._stated)
+            error = most_significant(failures, is_announced=self._is_announced)
+            self._outcome.set_exception(starter.exception() or error)
 
     def _next(self) -> Candidate | None:
         """Choose the next address: stated ones first, then the origin with the fewest turns."""
@@ -238,63 +233,3 @@ class ConnectionAttempts:
         for session in ended:
             if isinstance(session, CoapsConnection) and session is not winner:
                 await session.close()
-
-
-def most_significant(failures: Sequence[Failure]) -> PeerError:
-    """Choose or combine the errors of a search that found no session.
-
-    An answer of the right device comes first, then a wrong key at a stated address, then a failed
-    handshake, then the others. A wrong key at an announced address is mentioned, but is not a
-    `PinMismatch`.
-    """
-    for failure in failures:
-        if failure.is_answer:
-            return failure.error
-    strangers = sum(one.is_hint and isinstance(one.error, PinMismatch) for one in failures)
-    errors = [
-        one.error
-        for one in sorted(failures, key=lambda one: one.is_hint)
-        if not (one.is_hint and isinstance(one.error, PinMismatch))
-    ]
-    for kind in (PinMismatch, HandshakeFailed):
-        for error in errors:
-            if isinstance(error, kind):
-                return error
-    if strangers:
-        errors.insert(0, _other_key_announced(strangers))
-    if not errors:
-        return Unreachable(
-            "the device was not found on this network, and no address of it is stored",
-            advice="Check that the device is on and on this network, or add an address with "
-            "`handfast address`.",
-        )
-    if len(errors) == 1:
-        return errors[0]
-    texts = list(dict.fromkeys(str(error) for error in errors))
-    left_out = len(texts) - REPORTED_FAILURES
-    more = [f"and {left_out} more"] if left_out > 0 else []
-    text = "; ".join([*texts[:REPORTED_FAILURES], *more])
-    advice = next((error.advice for error in errors if error.advice), "")
-    if all(isinstance(error, TimedOut) for error in errors):
-        return TimedOut(text, advice=advice)
-    refused = any(isinstance(one, Unreachable) and one.refused for one in errors)
-    return Unreachable(text, advice=advice, refused=refused)
-
-
-def other_key_here(address: Address) -> Unreachable:
-    """The error for a wrong key at an address of this machine, which is no alarm."""
-    return Unreachable(
-        f"{address} is an address of this machine, where a device with another key answers",
-        advice="The device has the same address on a network of its own. Add another address of "
-        "it with `handfast address`.",
-    )
-
-
-def _other_key_announced(addresses: int) -> Unreachable:
-    return Unreachable(
-        f"a device with another key answered at {addresses} announced "
-        f"{'address' if addresses == 1 else 'addresses'}",
-        advice="Any host on this network can announce a device, so this may be a wrong "
-        "announcement. No request was sent to it. If you know the device's address, add it with "
-        "`handfast address`.",
-    )

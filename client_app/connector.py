@@ -9,12 +9,13 @@ from dataclasses import replace
 from client_app.connection_attempts import Candidate, ConnectionAttempts
 from client_app.deadline import Deadline, waiting_for
 from client_app.errors import BookError
+from client_app.failures import with_device
 from client_app.finder import Finder
 from client_app.host_port import HostPort
 from client_app.known_devices import DeviceBook
 from client_app.limits import CONNECT_SECONDS, DISCOVERY_DELAY_SECONDS
 from client_app.models import KnownDevice
-from peer.errors import PinMismatch, Unreachable
+from peer.errors import PinMismatch, TimedOut, Unreachable
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
 from peer.net import key_log
@@ -91,12 +92,8 @@ class Connector:
         except PinMismatch as error:
             error.advice += f" To remove the device, run `handfast forget {known.alias}`."
             raise
-        except Unreachable as error:
-            raise type(error)(
-                f"cannot reach {known.alias}: {error}",
-                advice=error.advice or f"Run `handfast doctor {known.alias}` to find the cause.",
-                refused=error.refused,
-            ) from error
+        except (Unreachable, TimedOut) as error:
+            raise with_device(error, known.alias) from error
         await self._store_address(latest, connection.peer.address)
         return connection
 

@@ -6,18 +6,18 @@ on it are not run. A *note* is information and does not stop the diagnosis.
 
 from __future__ import annotations  # zeroconf is imported when it is needed, not for its types
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from client_app.client import Client
-from client_app.connection_attempts import other_key_here
 from client_app.exchange import ask_me
+from client_app.failures import Failure, most_significant, other_key_here
 from client_app.host_port import HostPort
 from client_app.limits import DIAGNOSIS_SECONDS, DISCOVERY_SECONDS
 from client_app.models import Check, CheckResult, KnownDevice
 from client_app.pairing.targets import announced_host_ports, listed
-from peer.errors import PeerError, PinMismatch, Unreachable
-from peer.net.address import is_own, resolve
+from peer.errors import PeerError, PinMismatch
+from peer.net.address import Address, is_own, resolve
 from peer.net.connection import CoapsConnection
 from peer.net.interfaces import kernel_table
 from peer.terminal.exit_codes import exit_code_of
@@ -108,25 +108,36 @@ async def _device(
     client: Client, known: KnownDevice, adverts: list[Advert]
 ) -> AsyncIterator[Check]:
     adverts = [one for one in adverts if one.device_id == known.fingerprint.device_id]
+    if adverts:
+        yield _ok("announced", f"{known.alias} is announced on this network, so it is on")
     stored = client.connector.host_ports(known)
     announced = announced_host_ports(adverts, most=client.limits.announced_addresses)
+    addresses, failures = await _addresses([*announced, *stored], stored)
+    for failure in failures:
+        yield _note("address", str(failure.error), failure.error.advice)
     connection: CoapsConnection | None = None
-    failures: list[PeerError] = []
-    for host_port in dict.fromkeys([*announced, *stored]):
+    for address, is_hint in addresses.items():
         try:
-            connection = await _connect(client, known, host_port)
-        except PeerError as error:
-            # Any host can announce an address, so only a stored one can prove a wrong key.
-            if host_port in stored or not isinstance(error, PinMismatch):
-                failures.append(error)
+            connection = await client.connect_at(
+                address, pinned=known.fingerprint, timeout=DIAGNOSIS_SECONDS
+            )
+        except PeerError as failed:
+            is_other = isinstance(failed, PinMismatch)
+            error = other_key_here(address) if is_other and is_own(address) else failed
+            failures.append(Failure(error, is_hint=is_hint, address=address))
             # Whether a wrong key is an alarm depends on the other addresses.
-            advice = "" if isinstance(error, PinMismatch) else error.advice
-            yield _note(f"address {host_port}", str(error), advice)
+            yield _note(f"address {address}", str(error), "" if is_other else error.advice)
         else:
-            yield _ok(f"address {host_port}", "the device answers and has the pinned key")
+            yield _ok(f"address {address}", "the device answers and has the pinned key")
             break
     if connection is None:
-        yield _failed("reach", _most_significant(known, failures))
+        if not adverts:
+            yield _note(
+                "announced",
+                f"{known.alias} is not announced on this network",
+                "It is off, or on another network, or multicast DNS is blocked in between.",
+            )
+        yield _failed("reach", most_significant(failures, is_announced=bool(adverts)))
         return
     try:
         yield await _policy(connection)
@@ -135,29 +146,25 @@ async def _device(
     yield _window(adverts)
 
 
-async def _connect(client: Client, known: KnownDevice, host_port: HostPort) -> CoapsConnection:
-    """Connect to the first address of a host that accepts a session."""
-    failure: PeerError | None = None
-    for address in await resolve(host_port.host, host_port.port):
+async def _addresses(
+    host_ports: Sequence[HostPort], stored: Sequence[HostPort]
+) -> tuple[dict[Address, bool], list[Failure]]:
+    """Return each address with whether it is only announced, and the hosts that have none.
+
+    A link-local address without an interface is left out if it is there with one.
+    """
+    found: dict[Address, bool] = {}
+    failures: list[Failure] = []
+    for host_port in dict.fromkeys(host_ports):
+        is_hint = host_port not in stored
         try:
-            return await client.connect_at(
-                address, pinned=known.fingerprint, timeout=DIAGNOSIS_SECONDS
-            )
-        except PinMismatch as error:
-            failure = failure or (other_key_here(address) if is_own(address) else error)
+            for address in await resolve(host_port.host, host_port.port):
+                found[address] = found.get(address, True) and is_hint
         except PeerError as error:
-            failure = failure or error
-    assert failure is not None  # `resolve` finds an address or raises
-    raise failure
-
-
-def _most_significant(known: KnownDevice, failures: list[PeerError]) -> PeerError:
-    mismatch = next((one for one in failures if isinstance(one, PinMismatch)), None)
-    return mismatch or Unreachable(
-        f"{known.alias} does not answer at any known address",
-        advice="Check that the device is on. To reach it through a router, forward a UDP port to "
-        "it and add the router's address with `handfast address`.",
-    )
+            failures.append(Failure(error, is_hint=is_hint))
+    scoped = {address.host for address in found if address.scope}
+    usable = [one for one in found if not (one.needs_scope and one.host in scoped)]
+    return {address: found[address] for address in usable}, failures
 
 
 async def _policy(connection: CoapsConnection) -> Check:

@@ -1,4 +1,4 @@
-"""/pair on the regular port: where pairing is, or that the window is closed (protocol §4.1)."""
+"""/pair on the regular port: where pairing is, or that the window is closed (protocol §4)."""
 
 import aiocoap
 from aiocoap import interfaces

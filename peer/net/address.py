@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass
 from functools import lru_cache
 
-from peer.errors import Malformed, Unreachable
+from peer.errors import Cause, Malformed, Unreachable
 from peer.limits import PARSED_ADDRESSES
 from peer.net.daemon_thread import call_in_thread
 
@@ -92,10 +92,17 @@ async def resolve(host: str, port: int) -> list[Address]:
     try:
         addresses = await _looked_up(host, port)
     except (OSError, ValueError, OverflowError) as error:  # also a name IDNA cannot encode
+        if (zone := _missing_zone(host)) is not None:
+            raise Unreachable(
+                f"this machine has no network interface {zone}, which {host} names",
+                advice="Give the address with the interface on which the device is now.",
+                cause=Cause.NO_SCOPE,
+            ) from error
         reason = error.strerror or str(error) if isinstance(error, OSError) else "not a host name"
         raise Unreachable(
             f"cannot resolve {host!r}: {reason}",
             advice="Check the spelling, or give the IP address.",
+            cause=Cause.NO_NAME,
         ) from error
     if not addresses:
         raise Unreachable(f"{host!r} has no address", advice="Give the IP address.")
@@ -113,6 +120,18 @@ async def _looked_up(host: str, port: int) -> list[Address]:
 def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=flags)
     return [_from_getaddrinfo(name) for *_, name in found]
+
+
+def _missing_zone(host: str) -> str | None:
+    """Return the zone of an IPv6 address if no interface of this machine has that name."""
+    address, percent, zone = host.partition("%")
+    if not percent or ":" not in address:
+        return None
+    try:
+        socket.if_nametoindex(zone)
+    except OSError:
+        return zone
+    return None
 
 
 def is_own(address: Address) -> bool:

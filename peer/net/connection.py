@@ -19,6 +19,7 @@ from peer.net.coaps import CoapsLayer
 from peer.net.datagram import Datagram, Net
 from peer.net.notifications import NotificationStream
 from peer.net.remote import CoapsRemote, PeerIdentity
+from peer.net.socket_reports import unreachable
 
 _TAG_BYTES = 4  # of 0 to 8 (RFC 9175 §3.2)
 
@@ -91,17 +92,7 @@ class ClientLink:
         """Handle an ICMP error: it ends a handshake, and an established session ignores it."""
         self._counters["socket-errors"] += 1
         if not self.outcome.done():
-            refused = isinstance(error, ConnectionRefusedError)
-            reason = error.strerror or str(error)
-            if refused:
-                reason = "nothing listens on this UDP port"
-            self.outcome.set_exception(
-                Unreachable(
-                    f"cannot reach {self._address}: {reason}",
-                    advice="Check that the device is running and that the address is correct.",
-                    refused=refused,
-                )
-            )
+            self.outcome.set_exception(unreachable(self._address, error))
 
     def _changed(self, association: Association) -> None:
         if association.established:

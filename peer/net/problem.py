@@ -38,7 +38,6 @@ from peer.limits import (
 
 CONTENT_FORMAT = 257
 _TITLE, _DETAIL, _CUSTOM = -1, -2, "handfast:problem"
-_MAX_PORT = 65535
 _CBOR_LENGTH_BYTES = 2  # in front of a text of 24 to 65,535 bytes, beside its first byte
 
 
@@ -210,7 +209,7 @@ def _port_untrusted(message: aiocoap.Message, limits: Limits) -> int:
     """Return the port that a response names; 0 if there is none."""
     _, custom = _body_untrusted(message, limits)
     port = custom.get("port")
-    return port if type(port) is int and 0 < port <= _MAX_PORT else 0
+    return port if type(port) is int and 0 < port < 1 << 16 else 0
 
 
 def _body_untrusted(

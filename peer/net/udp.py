@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
-from peer.errors import PeerError, Unreachable
+from peer.errors import Cause, PeerError, Unreachable
 from peer.limits import DATAGRAMS_PER_WAKE_UP, MAX_DATAGRAM_BYTES, MAX_LOGGED_PEERS
 from peer.net.address import Address
 from peer.net.datagram import Datagram
@@ -33,6 +33,7 @@ from peer.net.linux_socket import (
     packet_info,
     socket_name,
 )
+from peer.net.socket_reports import unreachable
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ class UdpSocket:
             raise Unreachable(
                 f"{to} is a link-local address without an interface",
                 advice=f"Add the interface, for example {to.host}%eth0.",
+                cause=Cause.NO_SCOPE,
             )
         try:
             sock = open_socket(socket.AF_INET6 if to.is_ipv6 else socket.AF_INET)
@@ -124,10 +126,7 @@ class UdpSocket:
                 sock.close()
                 raise
         except OSError as error:
-            raise Unreachable(
-                f"no route to {to}: {_reason(error)}",
-                advice="Check the address and the network of this machine.",
-            ) from error
+            raise unreachable(to, error) from error
         return cls(sock, peer=to, loop=loop, on_datagram=on_datagram, on_error=on_error)
 
     @property

@@ -415,7 +415,7 @@ def test_doctor_reports_a_reachable_device_as_ok(
     assert done.code == 0
     checks = {value["name"].split()[0]: value for value in lines(done.out)}
     assert list(checks) == [
-        *("key", "devices", "network", "discovery"),
+        *("key", "devices", "network", "discovery", "announced"),
         *("address", "policy", "window"),
     ]
     assert checks["address"]["verdict"] == "ok"

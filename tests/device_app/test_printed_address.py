@@ -12,6 +12,7 @@ from client_app.pairing import pairing_port
 from peer.errors import OtherPort, PeerError, Unreachable, WindowClosed
 from peer.net.problem import ProblemError, error_of
 from tests.kit.daemon import HOST
+from tests.kit.internals import answer_all
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ class Circle:
 
     def __call__(self, _request: object, _path: object, _resource: object) -> None:
         self.asked += 1
-        raise ProblemError("pairing-port", "elsewhere", "Go on.", port=self.port)
+        raise ProblemError("pairing-port", "elsewhere", "Try there.", port=self.port)
 
 
 @pytest.mark.parametrize("where", ["itself", "nowhere", "each other"])
@@ -102,8 +103,8 @@ async def test_a_device_cannot_lead_a_client_in_a_circle(
     pairing = device.app.pairing.port
     ports = {"itself": device.app.server.port, "nowhere": None, "each other": pairing.number}
     here, there = Circle(ports[where]), Circle(device.app.server.port)
-    monkeypatch.setattr(device.app.site, "_authorise", here)
-    monkeypatch.setattr(pairing.site, "_authorise", there)
+    answer_all(device.app.site, here, monkeypatch)
+    answer_all(pairing.site, there, monkeypatch)
     with pytest.raises(OtherPort):
         await pair(device, tmp_path, regular(device))
     assert here.asked + there.asked <= 2
@@ -111,7 +112,7 @@ async def test_a_device_cannot_lead_a_client_in_a_circle(
 
 @pytest.mark.parametrize("port", [0, -1, 65536, True, "5685", None, 5685.0])
 def test_a_port_that_is_none_is_not_followed(port: object) -> None:
-    refusal = ProblemError("pairing-port", "elsewhere", "Go on.", port=port)  # type: ignore[arg-type]
+    refusal = ProblemError("pairing-port", "elsewhere", "Try there.", port=port)  # type: ignore[arg-type]
     error = error_of(refusal.to_message())
     assert isinstance(error, OtherPort)
     assert error.port == 0

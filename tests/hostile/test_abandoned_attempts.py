@@ -1,7 +1,7 @@
 """An attacker who begins a ceremony and abandons it has spent an attempt, whatever the way.
 
-Otherwise an attempt would be free: in `sas` a man in the middle learns the device's number and goes
-on only if it is the one of his other side; in `code` and `label` he would see how far he gets.
+Otherwise an attempt would be free: in `sas` a man in the middle learns the device's number and
+continues only if it is the one of his other side.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from peer.net.discovery import Search
 from peer.net.endpoint import Endpoint
 from peer.net.link_follower import LinkFollower
 from peer.net.server import CoapsServer
+from peer.net.site import Authorise, GuardedSite
 from peer.pairing import code
 from peer.pairing.binding import Confirmation
 from peer.pairing.jpake import EcJpake
@@ -271,3 +272,8 @@ def without_comparison(patch: pytest.MonkeyPatch) -> None:
         return None
 
     patch.setattr(PairingAttempt, "_compare", nothing)
+
+
+def answer_all(site: GuardedSite, refuse: Authorise, patch: pytest.MonkeyPatch) -> None:
+    """Let a site answer all requests with what `refuse` raises."""
+    patch.setattr(site, "_authorise", refuse)

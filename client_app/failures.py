@@ -1,0 +1,160 @@
+"""The failure that says most among several addresses, and what to do about it.
+
+The causes are ordered by how much they say about the device: that a host refuses says more than
+that none answers, and that says more than an address which this machine cannot use. What an
+announcement has just shown counts as well: a device that is announced is on.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from client_app.limits import REPORTED_FAILURES
+from peer.errors import Cause, HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
+from peer.net.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error of an attempt, or of a source of addresses.
+
+    `is_hint`: the address was announced, and not stated. `is_answer`: a device with the right key
+    answered with this error.
+    """
+
+    error: PeerError
+    is_hint: bool = False
+    is_answer: bool = False
+    address: Address | None = None
+
+
+_CAUSES: Final = (
+    Cause.REFUSED,
+    Cause.FORBIDDEN,
+    None,  # TimedOut
+    Cause.UNKNOWN,
+    Cause.NO_NETWORK,
+    Cause.NO_NAME,
+    Cause.NO_SCOPE,
+)
+"""The causes of failures that are no answer of the device, the one that says most first."""
+
+
+def most_significant(failures: Sequence[Failure], *, is_announced: bool = False) -> PeerError:
+    """Choose or combine the errors of a search that found no session.
+
+    An answer of the right device comes first, then a wrong key at a stated address, then a failed
+    handshake, then the others by their cause. A wrong key at an announced address is mentioned, but
+    is not a `PinMismatch`. `is_announced` tells that the device has just been heard by mDNS.
+    """
+    for failure in failures:
+        if failure.is_answer:
+            return failure.error
+    strangers = sum(one.is_hint and isinstance(one.error, PinMismatch) for one in failures)
+    errors = [
+        one.error
+        for one in sorted(failures, key=lambda one: (_rank(one.error), one.is_hint))
+        if not (one.is_hint and isinstance(one.error, PinMismatch))
+    ]
+    for kind in (PinMismatch, HandshakeFailed):
+        for error in errors:
+            if isinstance(error, kind):
+                return error
+    if strangers:
+        errors.insert(0, _other_key_announced(strangers))
+    if not errors:
+        return Unreachable(
+            "the device was not found on this network, and no address of it is stored",
+            advice="Check that the device is on and on this network, or add an address with "
+            "`handfast address`.",
+        )
+    return _combined(errors, is_announced=is_announced)
+
+
+def with_device(error: Unreachable | TimedOut, alias: str) -> PeerError:
+    """Return the error of a search for a paired device, with its alias."""
+    text, more = f"cannot reach {alias}: {error}", f"Run `handfast doctor {alias}`."
+    advice = f"{error.advice} {more}".strip()
+    if isinstance(error, TimedOut):
+        return TimedOut(text, advice=advice)
+    return type(error)(text, advice=advice, cause=error.cause)
+
+
+def without_unusable(failures: Iterable[Failure]) -> list[Failure]:
+    """Leave out a link-local address without an interface if it was tried with one."""
+    failures = list(failures)
+    scoped = {one.address.host for one in failures if one.address and one.address.scope}
+    return [
+        one
+        for one in failures
+        if not (one.address and one.address.needs_scope and one.address.host in scoped)
+    ]
+
+
+def other_key_here(address: Address) -> Unreachable:
+    """The error for a wrong key at an address of this machine, which is no alarm."""
+    return Unreachable(
+        f"{address} is an address of this machine, where a device with another key answers",
+        advice="The device has the same address on a network of its own. Add another address of "
+        "it with `handfast address`.",
+    )
+
+
+def _rank(error: PeerError) -> int:
+    if isinstance(error, TimedOut):
+        return _CAUSES.index(None)
+    return _CAUSES.index(error.cause if isinstance(error, Unreachable) else Cause.UNKNOWN)
+
+
+def _combined(errors: Sequence[PeerError], *, is_announced: bool) -> PeerError:
+    """Return an error of the kind of the first, with the texts of all."""
+    first = errors[0]
+    texts = list(dict.fromkeys(str(error) for error in errors))
+    left_out = len(texts) - REPORTED_FAILURES
+    more = [f"and {left_out} more"] if left_out > 0 else []
+    text = "; ".join([*texts[:REPORTED_FAILURES], *more])
+    advice = _advice_if_announced(first) if is_announced else ""
+    advice = advice or next((error.advice for error in errors if error.advice), "")
+    if isinstance(first, TimedOut):
+        return TimedOut(text, advice=advice)
+    refused = any(isinstance(one, Unreachable) and one.refused for one in errors)
+    cause = first.cause if isinstance(first, Unreachable) else Cause.UNKNOWN
+    return Unreachable(text, advice=advice, refused=refused, cause=cause)
+
+
+def _advice_if_announced(error: PeerError) -> str:
+    """Return what to do if the device is announced on this network: it is on, and has a network."""
+    if isinstance(error, TimedOut):
+        return (
+            "The device is announced on this network, so it is on, but UDP to this port is blocked."
+            " Allow it in the firewalls of the device and of this machine."
+        )
+    match error.cause if isinstance(error, Unreachable) else Cause.UNKNOWN:
+        case Cause.REFUSED:
+            return (
+                "The device is announced on this network, so it is on, but its daemon does not "
+                "listen on this port: it has stopped, or uses another port. Run "
+                "`handfast-device status` on the device."
+            )
+        case Cause.FORBIDDEN:
+            return (
+                "The device is announced on this network, so it is on. Allow UDP to this port in "
+                "the firewalls of the device and of this machine."
+            )
+        case _:
+            return ""
+
+
+def _other_key_announced(addresses: int) -> Unreachable:
+    return Unreachable(
+        f"a device with another key answered at {addresses} announced "
+        f"{'address' if addresses == 1 else 'addresses'}",
+        advice="Any host on this network can announce a device, so this may be a wrong "
+        "announcement. No request was sent to it. If you know the device's address, add it with "
+        "`handfast address`.",
+    )
+
+
+def stated(failures: Iterable[Failure], addresses: set[Address]) -> list[Failure]:
+    """Count failures at stated addresses as stated, even if another host announces them as well."""
+    return [replace(one, is_hint=one.is_hint and one.address not in addresses) for one in failures]
