@@ -76,6 +76,16 @@ def check_new_alias(text: str, key: Fingerprint, others: Iterable[KeyHolder]) ->
     return alias
 
 
+def same_alias(text: str, aliases: Iterable[str]) -> str | None:
+    """Return the alias that a text names: the same one, else the only one that differs in case."""
+    known = set(aliases)
+    plain = unicodedata.normalize("NFC", text)
+    if plain in known:
+        return plain
+    folded = [one for one in known if one.casefold() == plain.casefold()]
+    return folded[0] if len(folded) == 1 else None
+
+
 def check_no_id(alias: str, key: Fingerprint, others: Iterable[KeyHolder]) -> None:
     """Raise `UsageError` if an alias is the ID or fingerprint of another device, or its start."""
     symbols, digits = crockford(alias), compact(alias).lower()

@@ -19,9 +19,10 @@ from typing import Final, NoReturn
 
 import click
 
-from client_app.commands.common import SHARED_OPTIONS, Invocation, Verb
+from client_app.commands.common import SHARED_OPTIONS, Verb, resolved_verb
+from client_app.commands.invocation import Invocation
 from client_app.deadline import Deadline, report_waits
-from client_app.terminal import render
+from client_app.terminal import render, render_devices  # noqa: F401 - registers the rendering of devices
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
 from peer.terminal import streams
@@ -29,12 +30,14 @@ from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode, exit_code_of
 from peer.terminal.streams import ReaderGone
 from peer.terminal.text import EscapingFormatter, on_lines
 from peer.terminal.usage_errors import usage_error, wants_json
+from peer.terminal.wire_words import in_typed_words
 
 VERBS: Final = MappingProxyType(
     {
         "discover": ("discover", "List the devices on this network."),
         "pair": ("pair", "Pair with a device, or redeem an invite."),
         "devices": ("devices", "List the devices that this client is paired with."),
+        "ls": ("ls", "List the resources of a device."),
         "get": ("get", "Read a resource."),
         "put": ("put", "Replace the content of a resource."),
         "post": ("post", "Send a body to a resource for processing."),
@@ -48,6 +51,7 @@ VERBS: Final = MappingProxyType(
         "invites": ("invites", "List and withdraw the invites of a device."),
         "open": ("open", "Open the pairing window of a device."),
         "events": ("events", "Show the events of a device."),
+        "fingerprint": ("fingerprint", "Print the fingerprint of this client."),
         "rename": ("rename", "Change the alias of a device on this client."),
         "address": ("address", "Add addresses where a device can be reached."),
         "forget": ("forget", "Remove a device from this client."),
@@ -58,6 +62,30 @@ VERBS: Final = MappingProxyType(
         "demo": ("demo", "Run a one-minute demonstration on this machine."),
     }
 )
+
+
+SYNONYMS: Final = MappingProxyType(
+    {
+        "add": "pair",
+        "delete-device": "forget",
+        "find": "discover",
+        "id": "fingerprint",
+        "key": "fingerprint",
+        "list": "devices",
+        "login": "pair",
+        "ping": "doctor",
+        "read": "get",
+        "remove": "forget",
+        "resources": "ls",
+        "scan": "discover",
+        "search": "discover",
+        "status": "doctor",
+        "unpair": "forget",
+        "watch": "observe",
+        "write": "put",
+    }
+)
+"""Words of other programs, each with the verb that does this here."""
 
 
 class Verbs(click.Group):
@@ -74,6 +102,12 @@ class Verbs(click.Group):
         module = importlib.import_module(f"client_app.commands.{VERBS[cmd_name][0]}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a verb; an error suggests the one that was probably meant."""
+        return resolved_verb(self, super().resolve_command, ctx, args, SYNONYMS)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs without importing them."""
@@ -131,6 +165,9 @@ def _outcome(invocation: Invocation, run: Callable[[], object]) -> int:
 
 
 def _put_error(invocation: Invocation, error: PeerError) -> None:
+    message, advice = in_typed_words(str(error), error.advice, invocation.options)
+    if message != str(error):
+        error.args, error.advice = (message,), advice
     render.put_error(error, is_json=invocation.json, quiet=invocation.quiet)
 
 

@@ -30,10 +30,12 @@ from client_app.limits import CONNECT_SECONDS, DISCOVERY_SECONDS
 from client_app.models import KnownDevice, Paired
 from client_app.pairing.arguments import (
     AskCode,
+    AskName,
     check_names,
     code_source,
     expected_key,
     is_invite,
+    name_source,
     parse_label,
 )
 from client_app.pairing.ceremony import Comparison, Confirm, OnDevice, OnNote, OnWait
@@ -175,7 +177,7 @@ class Client:
         self,
         target: str = "",
         *,
-        name: str = "",
+        name: AskName | str = "",
         role: str = "",
         alias: str = "",
         expect: Fingerprint | str | None = None,
@@ -198,7 +200,8 @@ class Client:
             target: name, device ID or address of the pairing port; the text of a label; or an
                 invite, which is passed to `redeem`. Empty: the only device on the LAN that is open
                 for pairing.
-            name: the user name to request; defaults to a name derived from this client's key.
+            name: the user name to request, or a coroutine function that asks for it, which is
+                called once the device was found; defaults to a name derived from this client's key.
             role: the role to request; defaults to that of the pairing window.
             alias: alias of the device on this client; defaults to one derived from its name.
             expect: fingerprint that the device must have; replaces a comparison by the user.
@@ -225,7 +228,7 @@ class Client:
         """
         pinned = Fingerprint.parse(expect) if isinstance(expect, str) else expect
         if is_invite(target):
-            if name or role:
+            if isinstance(name, str) and (name or role):
                 raise UsageError(
                     "an invite already contains the user name and the role",
                     advice="Leave out the name and the role.",
@@ -242,7 +245,7 @@ class Client:
             label=label,
             is_key_expected=pinned is not None,
         )
-        check_names(name, alias)
+        check_names(name if isinstance(name, str) else "", alias)
         await asyncio.to_thread(self.book.check_writable)
         async with Deadline(timeout):
             return await pair_with(
@@ -252,7 +255,7 @@ class Client:
                 own=self.identity.fingerprint,
                 limits=self.limits,
                 expect=pinned,
-                name=name,
+                name=name_source(name),
                 role=role,
                 alias=alias,
                 inputs=inputs,

@@ -16,10 +16,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from client_app.aliases import alias_taken, check_new_alias
+from client_app.aliases import alias_taken, check_new_alias, same_alias
 from client_app.errors import BookError, NotKnown
 from client_app.known_devices_format import Book, book_bytes, book_untrusted
 from client_app.limits import LOCK_SECONDS
@@ -73,9 +74,9 @@ class DeviceBook:
         """
 
         def change(book: dict[str, KnownDevice]) -> None:
-            holder = book.get(device.alias)
+            holder = book.get(same_alias(device.alias, book) or "")
             if holder is not None and holder.fingerprint != device.fingerprint:
-                raise alias_taken(device.alias)
+                raise alias_taken(holder.alias)
             if holder is None:
                 check_new_alias(device.alias, device.fingerprint, book.values())
             for alias in [a for a, one in book.items() if one.fingerprint == device.fingerprint]:
@@ -91,8 +92,9 @@ class DeviceBook:
         def change(book: dict[str, KnownDevice]) -> None:
             device = _found(book, old)
             alias = check_new_alias(new, device.fingerprint, book.values())
-            if alias in book and alias != device.alias:
-                raise alias_taken(alias)
+            holder = same_alias(alias, book)
+            if holder is not None and holder != device.alias:
+                raise alias_taken(holder)
             del book[device.alias]
             book[alias] = replace(device, alias=alias)
             renamed.append(book[alias])
@@ -235,8 +237,8 @@ def _keys_meant(text: str) -> set[str]:
 
 
 def _found(book: Book, alias: str) -> KnownDevice:
-    if alias in book:
-        return book[alias]
+    if (known := same_alias(alias, book)) is not None:
+        return book[known]
     wanted = _keys_meant(alias)
     ids = [
         one
@@ -246,7 +248,9 @@ def _found(book: Book, alias: str) -> KnownDevice:
     if len(ids) == 1:
         return ids[0]
     paired = f"Paired devices: {', '.join(sorted(book))}." if book else "No devices are paired yet."
+    like = get_close_matches(alias.casefold(), book, n=1)
+    meant = f"Did you mean {like[0]}? " if like else ""
     raise NotKnown(
         f"no paired device has the alias or ID {alias!r}",
-        advice=f"{paired} Run `handfast pair` to add one.",
+        advice=f"{meant}{paired} Run `handfast pair` to add one.",
     )

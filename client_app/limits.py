@@ -53,6 +53,7 @@ PAIRING_RECONNECTS: Final = 3  # replacements of a session that ends before the 
 TARGET_CHARACTERS: Final = 253  # a host name (RFC 1035 §2.3.4)
 INPUT_BYTES: Final = 4096  # a typed invite, label or code; an invite has 619 characters at most
 PICTURE_HEAD_BYTES: Final = 1024  # the beginning of a picture file, which tells its kind
+LISTED_RESOURCES: Final = 1000  # resources of a device that are listed
 PICTURE_FRAMES: Final = 16  # images of an animated picture that are searched
 PICTURE_BYTES: Final = 32 << 20  # a picture of a label or an invite
 

@@ -11,6 +11,9 @@ from enum import StrEnum
 from peer.identity import Fingerprint
 from peer.terminal.exit_codes import ExitCode
 
+IMPORTED = "imported"
+"""The method of an entry that was imported from another client."""
+
 
 @dataclass(frozen=True, slots=True)
 class KnownDevice:
@@ -21,7 +24,7 @@ class KnownDevice:
         fingerprint: the key that the device must prove.
         name: the name that the device gives itself.
         user, role: the user and role of this client on the device, as of the pairing.
-        method: the pairing method.
+        method: the pairing method; `imported` if only another client was paired.
         port: the regular UDP port.
         last_seen: the address at which it last answered, `HOST:PORT` or empty.
         addresses: further addresses, `HOST[:PORT]` each.
@@ -36,6 +39,11 @@ class KnownDevice:
     port: int = 5684
     last_seen: str = ""
     addresses: tuple[str, ...] = ()
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the entry comes from another client, and this client is not paired yet."""
+        return self.method == IMPORTED
 
     def record(self) -> dict[str, object]:
         """The entry as in the file and in `--json`."""
@@ -75,6 +83,42 @@ class Whoami:
     until: int | None = None
     conditional: tuple[str, ...] = ()
     now: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLink:
+    """A resource in the list of a device.
+
+    Attributes:
+        path: its path, for example `/board`.
+        kinds: the resource types (`rt`).
+        formats: numbers of the content formats (`ct`).
+        observable: whether it can be observed.
+        title: its title, or empty.
+    """
+
+    path: str
+    kinds: tuple[str, ...] = ()
+    formats: tuple[int, ...] = ()
+    observable: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The resources of a device that this client may see."""
+
+    resources: tuple[ResourceLink, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKey:
+    """The key of this client: what others need to know of it."""
+
+    fingerprint: Fingerprint
+    id: str
+    ni: str
+    created: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import click
 
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Verb
+from client_app.commands.device_argument import device_argument
+from client_app.commands.invocation import Invocation
 from client_app.errors import NotKnown
 from client_app.host_port import HostPort
 from client_app.models import KnownDevice

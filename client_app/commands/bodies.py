@@ -5,7 +5,8 @@ from typing import BinaryIO, Final
 
 import click
 
-from client_app.commands.common import F, Invocation
+from client_app.commands.common import F
+from client_app.commands.invocation import Invocation
 from client_app.content import Body, Format
 from peer import json_text
 from peer.errors import Malformed, UsageError

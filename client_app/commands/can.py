@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import is_action, optional_device
+from client_app.commands.invocation import Invocation
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of permissions
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(
     cls=NetworkVerb, epilog="handfast can kitchen Pairing:OpenWindow && handfast open kitchen"
 )
-@device_argument
+@optional_device(is_action)
 @click.argument("action")
 @click.option(
     "--user", default="", metavar="NAME", help="Check for this user of the device instead of you."

@@ -1,109 +1,43 @@
-"""The options that all verbs share, and the objects that verbs get from them.
-
-Modules that use the network are slow to import, so they are imported when a verb needs them.
-"""
+"""The classes of verbs, the options that all verbs share, and the search for a verb by name."""
 
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+from types import MappingProxyType
+from typing import ClassVar, Final, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
-from client_app.clock import wall_clock
-from client_app.home import Home
+from client_app.commands.device_argument import ONLY_DEVICE, DeviceArgument
+from client_app.commands.invocation import Invocation
 from client_app.limits import LEAST_ALARM_SECONDS
-from client_app.terminal.screen import Screen
-from peer.errors import TimedOut, UsageError
-from peer.terminal.durations import past_times
+from peer.errors import TimedOut
 from peer.terminal.param_types import Duration
-from peer.terminal.text import on_one_line
+from peer.terminal.suggestions import did_you_mean
 
-if TYPE_CHECKING:
-    from client_app.client import Client
-    from client_app.known_devices import DeviceBook
-
-
+_FIELDS: Final = {"ends": "not_after", "begins": "not_before", "new_name": "name"}
+_NO_CONTEXT: Final = click.Context(click.Command(""))
 F = TypeVar("F", bound=Callable[..., object] | click.Command)
 
 
-@dataclass(slots=True)
-class Invocation:
-    """One run of the command line: the values of the shared options, and the screen."""
-
-    screen: Screen
-    json: bool = False
-    quiet: bool = False
-    verbose: int = 0
-    folder: str = ""
-    interfaces: tuple[str, ...] = ()
-    raw: bool = field(default=False)
-    device: str = field(default="")
-    """The DEVICE argument of a group of verbs."""
-    timeout: float | None = None
-    """The seconds that the verb may take, None for the limits of its steps."""
-    began: float = field(default_factory=time.monotonic)
-
-    def seconds_left(self, default: float | None = None) -> float | None:
-        """Return the seconds that are left of `--timeout`, or the default without that option."""
-        if self.timeout is None:
-            return default
-        return max(0.0, self.began + self.timeout - time.monotonic())
-
-    @property
-    def home(self) -> Home:
-        """The folder of this client's files."""
-        return Home.at(self.folder)
-
-    @property
-    def book(self) -> "DeviceBook":
-        """The file of paired devices; uses no network."""
-        from client_app.known_devices import DeviceBook  # noqa: PLC0415 - see above
-
-        return DeviceBook(self.home.devices)
-
-    def client(self) -> "Client":
-        """Create a client; use it in `async with`."""
-        from client_app.client import Client  # noqa: PLC0415 - see above
-
-        return Client(home=self.home.folder, interfaces=self.interfaces or None)
-
-    async def agreed_to_times(
-        self,
-        *,
-        begin: float | timedelta | None = None,
-        end: float | timedelta | None,
-        yes: bool,
-    ) -> None:
-        """Ask for confirmation if a time has passed, by the clock of this machine.
-
-        Raises as `agreed` does.
-        """
-        if past := past_times(wall_clock(), begin=begin, end=end):
-            await self.agreed(f"{past} Continue?", yes=yes)
-
-    async def agreed(self, question: str, *, yes: bool) -> None:
-        """Ask for confirmation, unless `--yes` is given.
-
-        Raises `UsageError` without a terminal, `Declined` if the answer is no.
-        """
-        from client_app.errors import Declined  # noqa: PLC0415 - see above
-
-        if yes:
-            return
-        if not self.screen.can_ask:
-            raise UsageError(
-                "this command needs a terminal to ask for confirmation",
-                advice="Give --yes to run it without confirmation.",
-            )
-        if not await self.screen.ask(f"{on_one_line(question)} [yes/no]"):
-            raise Declined("nothing was changed")
+def resolved_verb(
+    group: click.Group,
+    resolve: Callable[
+        [click.Context, list[str]], tuple[str | None, click.Command | None, list[str]]
+    ],
+    ctx: click.Context,
+    args: list[str],
+    synonyms: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[str | None, click.Command | None, list[str]]:
+    """Find a verb of a group; the error for an unknown one suggests what was probably meant."""
+    word = args[0]
+    names = group.list_commands(ctx)
+    if word in names or word.startswith("-") or ctx.resilient_parsing:
+        return resolve(ctx, args)
+    suggestion = did_you_mean(word, names, synonyms)
+    raise click.UsageError(f"There is no verb {word!r}. {suggestion}".rstrip(), ctx)
 
 
 class _SharedOptions(click.Command):
@@ -134,10 +68,37 @@ class Verb(_SharedOptions):
 
     show: ClassVar[Callable[[Invocation, object], int]]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; if DEVICE is left out before another argument, it is the only paired device."""
+        if not ctx.resilient_parsing and self._lacks_device(ctx, args):
+            args = [ONLY_DEVICE, *args]
+        return super().parse_args(ctx, args)
+
+    def _lacks_device(self, ctx: click.Context, args: list[str]) -> bool:
+        """Whether the first word is the argument that follows DEVICE."""
+        arguments = [one for one in self.params if isinstance(one, click.Argument)]
+        if len(arguments) < 2 or not isinstance(first := arguments[0], DeviceArgument):
+            return False
+        try:
+            given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        except click.UsageError:
+            return False
+        word = given.get(first.name or "")
+        if not isinstance(word, str) or isinstance(given.get(arguments[1].name or ""), str):
+            return False
+        invocation = ctx.ensure_object(Invocation)
+        folder = given.get("folder")
+        if isinstance(folder, str):
+            invocation.folder = folder
+        return first.is_next(word) and not invocation.knows(word)
+
     def invoke(self, ctx: click.Context) -> None:
         """Run the command, print its result, and exit with its exit code."""
         invocation = ctx.ensure_object(Invocation)
         invocation.screen.quiet = invocation.quiet
+        if isinstance(ctx.parent and ctx.parent.command, Family):
+            invocation.device = invocation.device or invocation.only_device()
+        invocation.options = _options_by_field(self.params)
         with _alarm(invocation.timeout):  # for what blocks, such as reading standard input
             value = super().invoke(ctx)
         code = type(self).show(invocation, value)
@@ -159,64 +120,51 @@ class Family(_SharedOptions, click.Group):
     """A group of verbs for one device, as in `users DEVICE add NAME`; the default is `list`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Add `list` if no verb is given."""
+        """Add `list` if no verb is given, and the only paired device if DEVICE is left out."""
         return super().parse_args(ctx, self._completed(ctx, args))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a verb; an error suggests the one that was probably meant."""
+        return resolved_verb(self, super().resolve_command, ctx, args)
 
     def _completed(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:
             return args
         given, rest, _ = self.make_parser(ctx).parse_args(list(args))
-        if not isinstance(given.get("device"), str):
+        word = given.get("device")
+        if word in ctx.help_option_names:
             return args
+        if not isinstance(word, str) or self._is_verb(ctx, word, given.get("folder")):
+            args = [ONLY_DEVICE, *args]
+            given, rest, _ = self.make_parser(ctx).parse_args(list(args))
         if rest and rest[0] in ctx.help_option_names:
             return [rest[0], *args]
         if rest and not rest[0].startswith("-"):
             return args
         return [*args[: len(args) - len(rest)], "list", *rest]
 
+    def _is_verb(self, ctx: click.Context, word: str, folder: object) -> bool:
+        """Whether the first word is a verb, and not the alias of a device."""
+        invocation = ctx.ensure_object(Invocation)
+        if isinstance(folder, str):
+            invocation.folder = folder
+        return word in self.commands and not invocation.knows(word)
 
-def family_of_device(function: F) -> F:
-    """DEVICE before the verb; stored in `Invocation.device`."""
 
-    def store(ctx: click.Context, _param: click.Parameter, value: str) -> None:
-        ctx.ensure_object(Invocation).device = value
-
-    return click.argument(
-        "device",
-        metavar="DEVICE",
-        expose_value=False,
-        callback=store,
-        shell_complete=known_aliases,
-    )(function)
+def _options_by_field(params: Sequence[click.Parameter]) -> dict[str, str]:
+    """The options of a command by the names of the fields that they fill in a message."""
+    named = {one.name or "": one for one in params}
+    return {
+        field: one.opts[0] if isinstance(one, click.Option) else one.make_metavar(_NO_CONTEXT)
+        for field, one in ((_FIELDS.get(name, name), one) for name, one in named.items())
+    }
 
 
 def yes_option(function: F) -> F:
     """--yes: do not ask for confirmation."""
     return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(function)
-
-
-def device_argument(function: F) -> F:
-    """DEVICE: the alias or the ID of a paired device."""
-    return click.argument("device", metavar="DEVICE", shell_complete=known_aliases)(function)
-
-
-def known_aliases(
-    ctx: click.Context, _param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Shell completion of aliases; an error gives no completions."""
-    invocation = ctx.find_object(Invocation)
-    home = invocation.home if invocation else Home.at()
-    try:
-        from client_app.known_devices import DeviceBook  # noqa: PLC0415 - see above
-
-        found = DeviceBook(home.devices).all()
-    except Exception:
-        return []
-    return [
-        CompletionItem(one.alias, help=on_one_line(one.name))
-        for one in found
-        if one.alias.startswith(incomplete)
-    ]
 
 
 def _store(ctx: click.Context, param: click.Parameter, value: object) -> None:

@@ -3,7 +3,8 @@
 import click
 from click.shell_completion import get_completion_class
 
-from client_app.commands.common import Invocation, Verb
+from client_app.commands.common import Verb
+from client_app.commands.invocation import Invocation
 
 VARIABLE = "_HANDFAST_COMPLETE"
 

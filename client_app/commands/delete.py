@@ -3,12 +3,14 @@
 import click
 
 from client_app.commands.bodies import raw_option
-from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import is_path, optional_device
+from client_app.commands.invocation import Invocation
 from client_app.content import Reply
 
 
 @click.command(cls=NetworkVerb, epilog="handfast delete kitchen /alarms/7")
-@device_argument
+@optional_device(is_path)
 @click.argument("path")
 @raw_option
 @click.pass_obj

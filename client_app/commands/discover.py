@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Invocation, Verb
+from client_app.commands.common import Verb
+from client_app.commands.invocation import Invocation
 from client_app.limits import ADVERTS
 from client_app.models import DiscoveredDevice, KnownDevice
 from peer.terminal.param_types import Duration
@@ -30,11 +31,18 @@ def command(invocation: Invocation, watch: bool, timeout: float) -> object:
     return _watched(invocation) if watch else _found(invocation, timeout)
 
 
-async def _found(invocation: Invocation, timeout: float) -> list[DiscoveredDevice]:
+async def _found(invocation: Invocation, timeout: float) -> list[DiscoveredDevice] | bytes:
     invocation.screen.progress("searching for devices", seconds=timeout)
     async with invocation.client() as client:
         known = _aliases(client.devices)
-        return [_seen(advert, known) for advert in await client.discover(timeout=timeout)]
+        found = [_seen(advert, known) for advert in await client.discover(timeout=timeout)]
+    if found or invocation.json:
+        return found
+    invocation.screen.say(
+        "No device was found on this network. Check that it is on and on the same network, search "
+        "longer (--timeout 10s), or run `handfast doctor`."
+    )
+    return b""
 
 
 async def _watched(invocation: Invocation) -> AsyncIterator[DiscoveredDevice]:

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 
 import click
 
-from client_app.commands.common import Invocation, NetworkVerb, known_aliases
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import known_aliases
+from client_app.commands.invocation import Invocation
 from client_app.deadline import Deadline
 from client_app.models import Check
 

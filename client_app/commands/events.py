@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import optional_device
+from client_app.commands.invocation import Invocation
 from client_app.limits import CONNECT_SECONDS, LIST_SECONDS
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of events
 from peer.errors import UsageError
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=NetworkVerb, epilog="handfast events kitchen --follow --json")
-@device_argument
+@optional_device()
 @click.option("--follow", is_flag=True, help="Keep running and print new events, until Ctrl-C.")
 @click.option(
     "--no-retry",
@@ -51,8 +53,11 @@ async def command(
         found = await client.connect(device, timeout=invocation.seconds_left(CONNECT_SECONDS))
         iam, seconds = found.iam, invocation.seconds_left(LIST_SECONDS)
         if not follow:
-            for event in (await iam.events(since=since, last=last, timeout=seconds)).events:
+            events = (await iam.events(since=since, last=last, timeout=seconds)).events
+            for event in events:
                 yield event
+            if not events:
+                invocation.screen.say("No events. `--last 50` shows the newest ones.")
             return
         stream = iam.follow_events(
             since=since,
@@ -61,6 +66,6 @@ async def command(
             retry=not no_retry,
             on_note=invocation.screen.say,
         )
-        async with contextlib.aclosing(stream) as events:
-            async for event in events:
+        async with contextlib.aclosing(stream) as following:
+            async for event in following:
                 yield event

@@ -2,7 +2,8 @@
 
 import click
 
-from client_app.commands.common import Invocation, Verb
+from client_app.commands.common import Verb
+from client_app.commands.invocation import Invocation
 from client_app.known_devices_format import book_bytes
 
 

@@ -2,7 +2,9 @@
 
 import click
 
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Verb
+from client_app.commands.device_argument import device_argument
+from client_app.commands.invocation import Invocation
 from client_app.models import KnownDevice
 
 

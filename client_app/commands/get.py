@@ -3,12 +3,14 @@
 import click
 
 from client_app.commands.bodies import accept_of, accept_option, raw_option
-from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import is_path, optional_device
+from client_app.commands.invocation import Invocation
 from client_app.content import Reply
 
 
 @click.command(cls=NetworkVerb, epilog="handfast get kitchen /hello")
-@device_argument
+@optional_device(is_path)
 @click.argument("path")
 @accept_option
 @raw_option

@@ -1,14 +1,16 @@
 """`handfast import`: add the devices of another client."""
 
+from dataclasses import replace
 from typing import BinaryIO, Final
 
 import click
 
-from client_app.aliases import alias_taken, check_no_id
-from client_app.commands.common import Invocation, Verb
+from client_app.aliases import alias_taken, check_no_id, same_alias
+from client_app.commands.common import Verb
+from client_app.commands.invocation import Invocation
 from client_app.known_devices_format import book_untrusted
 from client_app.limits import DEVICES_FILE_BYTES
-from client_app.models import KnownDevice
+from client_app.models import IMPORTED, KnownDevice
 from peer.errors import Malformed
 
 _ADVICE: Final = "Give a file that `handfast export` has written."
@@ -21,7 +23,7 @@ def command(invocation: Invocation, file: BinaryIO) -> list[KnownDevice]:
     """Import a list of devices from another client.
 
     FILE is the output of `handfast export`; - is standard input. If a device cannot be imported,
-    none is.
+    none is. This client still has to pair with each device; it then recognizes the device's key.
 
     FILE decides which device keys this client trusts. Import only files from machines of your own.
     """
@@ -36,11 +38,11 @@ def command(invocation: Invocation, file: BinaryIO) -> list[KnownDevice]:
         for alias, device in wanted.items():
             if device.fingerprint in keys:
                 continue
-            if alias in book:
-                raise alias_taken(alias)
+            if (holder := same_alias(alias, book)) is not None:
+                raise alias_taken(holder)
             check_no_id(alias, device.fingerprint, book.values())
-            book[alias] = device
-            added.append(device)
+            book[alias] = replace(device, user="", role="", method=IMPORTED)
+            added.append(book[alias])
 
     invocation.book.change(change)
     invocation.screen.say(f"{len(added)} imported, {len(wanted) - len(added)} already known")

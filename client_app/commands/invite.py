@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Invocation, NetworkVerb, device_argument, yes_option
+from client_app.commands.common import NetworkVerb, yes_option
+from client_app.commands.device_argument import is_anything, optional_device
+from client_app.commands.invocation import Invocation
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of invites
-from peer.errors import UsageError
 from peer.terminal.durations import TIME_EXAMPLES, format_time
 from peer.terminal.param_types import Duration, Time
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=NetworkVerb, epilog="handfast invite kitchen mia --for 2d --until 3d --qr")
-@device_argument
+@optional_device(is_anything)
 @click.argument("name")
 @click.option("--role", default="", help="Role of the new user, not above yours.  [default: guest]")
 @click.option(
@@ -38,7 +39,11 @@ if TYPE_CHECKING:
 @click.option(
     "--until", "ends", type=Time(whole_day=True), help=f"When the access ends: {TIME_EXAMPLES}."
 )
-@click.option("--key", metavar="FP", help="Only the client with this fingerprint can use it.")
+@click.option(
+    "--key",
+    metavar="FP",
+    help="Only the client with this fingerprint can use it, as `handfast fingerprint` prints it.",
+)
 @yes_option
 @click.option("--qr", "show_qr", is_flag=True, help="Also print a QR code, to stderr.")
 @click.pass_obj
@@ -72,14 +77,5 @@ async def command(  # noqa: PLR0917 - click passes them by name
         f"can be used {times}, until {format_time(one.expires)}; ID {one.id}"
     )
     if show_qr:
-        _draw(invocation, made.token)
+        invocation.draw_qr(made.token)
     return made
-
-
-def _draw(invocation: Invocation, text: str) -> None:
-    from peer.terminal import qr  # noqa: PLC0415 - only needed with --qr
-
-    try:
-        invocation.screen.draw("\n".join(qr.stderr_lines(text)))
-    except UsageError as error:
-        invocation.screen.warn(f"{error}. {error.advice}")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Family, Invocation, NetworkVerb, family_of_device
+from client_app.commands.common import Family, NetworkVerb
+from client_app.commands.device_argument import family_of_device
+from client_app.commands.invocation import Invocation
 from client_app.terminal.render_administration import Invites, Removed
 from peer.errors import RequestFailed, UsageError
 from peer.pasted import compact
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 def command() -> None:
     """List and withdraw the invites of a device that can still be used.
 
-    Without a verb, list them.
+    Without a verb, list them. If only one device is paired, DEVICE can be left out.
     """
 
 

@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator
 import click
 
 from client_app.commands.bodies import accept_of, accept_option, raw_option
-from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import is_path, optional_device
+from client_app.commands.invocation import Invocation
 from client_app.content import Reply
 from client_app.limits import CONNECT_SECONDS, REQUEST_SECONDS
 
 
 @click.command(cls=NetworkVerb, epilog="handfast observe kitchen /board --count 5")
-@device_argument
+@optional_device(is_path)
 @click.argument("path")
 @click.option("--no-retry", is_flag=True, help="End with an error when the connection is lost.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many states.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import optional_device
+from client_app.commands.invocation import Invocation
 from client_app.models import Window
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of windows
 from peer.errors import UsageError
@@ -12,7 +14,7 @@ from peer.terminal.param_types import Duration
 
 
 @click.command(cls=NetworkVerb, epilog="handfast open kitchen --for 5m --role user")
-@device_argument
+@optional_device()
 @click.option(
     "--for", "seconds", type=Duration(), metavar="TIME", help="How long it stays open: 120s, 5m."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -9,17 +10,20 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from client_app.commands.common import Invocation, NetworkVerb
+from client_app.commands.common import NetworkVerb
+from client_app.commands.invocation import Invocation
 from client_app.limits import INPUT_BYTES
 from client_app.models import Paired
-from client_app.pairing.arguments import AskCode, is_invite, parse_label
+from client_app.pairing.arguments import AskCode, AskName, is_invite, parse_label
 from client_app.pairing.method_choice import meaning
 from client_app.pairing.targets import check_target
 from client_app.terminal.picture import picture_path, text_in_picture
+from client_app.terminal.screen import Screen
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
 from peer.pairing.armour import begins_armoured, is_armoured
 from peer.pairing.methods import Method
+from peer.pairing.names import check_name
 from peer.pairing.sas import grouped
 from peer.terminal import prompts
 from peer.terminal.layout import fingerprint_lines
@@ -53,7 +57,8 @@ STANDARD_INPUT: Final = "-"
     "--expect-fingerprint",
     "expected",
     metavar="FP",
-    help="Fingerprint that the device must have. You are then not asked to compare anything.",
+    help="Fingerprint that the device must have (`handfast-device fingerprint` prints it there). "
+    "You are then not asked to compare anything.",
 )
 @click.option(
     "--yes",
@@ -136,7 +141,10 @@ class PairOptions:
         try:
             return Fingerprint.parse(self.expected)
         except Malformed as error:
-            raise UsageError(f"--expect-fingerprint: {error}", advice=error.advice) from error
+            raise UsageError(
+                f"--expect-fingerprint: {error}",
+                advice=f"{error.advice} `handfast-device fingerprint` prints it on the device.",
+            ) from error
 
 
 def _target(invocation: Invocation, words: tuple[str, ...]) -> str:
@@ -160,12 +168,14 @@ def _check_answers(invocation: Invocation, options: PairOptions, *, is_label: bo
     if options.yes and not (proved or options.accepts_unverified):
         raise UsageError(
             "--yes alone would accept any device",
-            advice="Add --code or --expect-fingerprint with the value that the device shows.",
+            advice="Add --code with the code that the device shows, or --expect-fingerprint with "
+            "what `handfast-device fingerprint` prints there.",
         )
     if not proved and not options.accepts_unverified and not invocation.screen.can_ask:
         raise UsageError(
             "this command needs a terminal to ask for the code or to compare fingerprints",
-            advice="Give --code or --expect-fingerprint with the value that the device shows.",
+            advice="Give --code with the code that the device shows, or --expect-fingerprint with "
+            "what `handfast-device fingerprint` prints there.",
         )
 
 
@@ -207,13 +217,13 @@ async def _paired(invocation: Invocation, target: str, options: PairOptions) -> 
         async with invocation.client() as client:
             done = await client.pair(
                 target,
-                name=options.name,
+                name=options.name or (_ask_name(invocation, found) if asks else ""),
                 role=options.role,
                 alias=options.alias,
                 expect=options.expect,
                 method=options.method or (Method.CODE if options.code else ""),
                 code=_code(invocation, options.code, found) if options.code or asks else "",
-                confirm=(lambda question: confirm(invocation, question)) if asks else None,
+                confirm=(lambda question: confirm(invocation, question, found)) if asks else None,
                 at=options.at,
                 on_wait=lambda seconds: screen.progress(
                     "waiting for confirmation at the device", seconds=seconds
@@ -230,14 +240,52 @@ async def _paired(invocation: Invocation, target: str, options: PairOptions) -> 
     return done
 
 
+def _ask_name(invocation: Invocation, found: list[FoundDevice]) -> AskName:
+    """Return what asks for the user name on the device; the login name is the default."""
+
+    async def ask() -> str:
+        screen = invocation.screen
+        keys = {device.fingerprint for device in found}
+        _introduce(screen, found)
+        if any(one.fingerprint in keys and one.user for one in invocation.book.all()):
+            return ""  # it has a name there already
+        default = _login_name()
+        while True:
+            shown = f" [{default}]" if default else ""
+            line = await screen.read(f"Your user name on the device{shown}: ")
+            if line is None or not (name := line.strip()):
+                return default
+            try:
+                return check_name(name)
+            except Malformed as error:
+                screen.warn(f"{error}. {error.advice}")
+
+    return ask
+
+
+def _login_name() -> str:
+    """The login name of this process's user, if it can be a user name; else ''."""
+    try:
+        return check_name(getpass.getuser())
+    except (OSError, KeyError, ImportError, Malformed):
+        return ""
+
+
+def _introduce(screen: Screen, found: list[FoundDevice]) -> None:
+    """Name the device that was found, once, before it is asked about."""
+    screen.done()
+    while found:
+        device = found.pop()
+        screen.warn(_called(device.name, device.fingerprint, device.address))
+
+
 def _code(invocation: Invocation, given: str, found: list[FoundDevice]) -> AskCode:
     """Return what reads the code; before it asks, it names the device that was found."""
 
     async def ask() -> str:
         if given:
             return given
-        for device in found:
-            invocation.screen.warn(_called(device.name, device.fingerprint, device.address))
+        _introduce(invocation.screen, found)
         line = await invocation.screen.read("Code shown by the device or printed on its label: ")
         if line is None:
             raise UsageError("no code was entered", advice="Start again, or give --code.")
@@ -251,11 +299,18 @@ def _called(name: str, device: Fingerprint, address: str) -> str:
     return f"Device found: {name or '(no name)'} ({device.device_id}) at {address}"
 
 
-async def confirm(invocation: Invocation, question: Comparison) -> bool:
-    """Ask on the screen whether the device shows the same number, or the same fingerprints."""
+async def confirm(
+    invocation: Invocation, question: Comparison, found: list[FoundDevice] | None = None
+) -> bool:
+    """Ask on the screen whether the device shows the same number, or the same fingerprints.
+
+    `found` has the device if it was not named yet.
+    """
     screen = invocation.screen
-    screen.done()
-    screen.warn(_called(question.name, question.device, question.address))
+    if found is None:
+        screen.warn(_called(question.name, question.device, question.address))
+    else:
+        _introduce(screen, found)
     if question.number:
         screen.warn(f"  this client shows  {grouped(question.number)}")
         return await screen.ask(

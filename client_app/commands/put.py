@@ -6,13 +6,15 @@ from typing import BinaryIO
 import click
 
 from client_app.commands.bodies import RequestBody, body_of, body_options
-from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import is_path, optional_device
+from client_app.commands.invocation import Invocation
 from client_app.content import Reply
 from peer.errors import UsageError
 
 
 @click.command(cls=NetworkVerb, epilog="handfast put kitchen /light --data on")
-@device_argument
+@optional_device(is_path)
 @click.argument("path")
 @body_options
 @click.pass_obj

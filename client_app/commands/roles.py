@@ -2,12 +2,14 @@
 
 import click
 
-from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import optional_device
+from client_app.commands.invocation import Invocation
 from client_app.terminal.render_administration import Roles
 
 
 @click.command(cls=NetworkVerb, epilog="handfast roles kitchen")
-@device_argument
+@optional_device()
 @click.pass_obj
 async def command(invocation: Invocation, device: str) -> Roles:
     """List the roles of a device with their ranks and policies, lowest rank first."""

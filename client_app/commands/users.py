@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Family, Invocation, NetworkVerb, family_of_device, yes_option
+from client_app.commands.common import Family, NetworkVerb, yes_option
+from client_app.commands.device_argument import family_of_device
+from client_app.commands.invocation import Invocation
 from client_app.terminal.render_administration import Removed, Users
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """Manage the users of a device. Changes take effect at once, also on open sessions.
 
-    Without a verb, list the users. The device's policy decides what you may see and change.
+    Without a verb, list the users. If only one device is paired, DEVICE can be left out. The
+    device's policy decides what you may see and change.
     """
 
 
@@ -56,7 +59,7 @@ async def show(invocation: Invocation, name: str) -> User:
     "keys",
     multiple=True,
     metavar="FP",
-    help="Fingerprint of a client; can be given several times.",
+    help="Fingerprint of a client, as `handfast fingerprint` prints it there; repeatable.",
 )
 @click.option("--from", "begins", type=Time(), help=f"When the access starts: {TIME_EXAMPLES}.")
 @click.option("--until", "ends", type=Time(whole_day=True), help="When the access ends.")
@@ -172,7 +175,7 @@ async def remove(invocation: Invocation, name: str, yes: bool) -> Removed:
 @click.option("--key-name", default="", help="Name of the key, for example phone or laptop.")
 @click.pass_obj
 async def add_key(invocation: Invocation, name: str, fingerprint: str, key_name: str) -> User:
-    """Add a key to a user."""
+    """Add a key to a user. `handfast fingerprint` prints FP on the client that has the key."""
     async with invocation.client() as client:
         iam = (await client.connect(invocation.device)).iam
         return await iam.add_key(name, fingerprint, key_name=key_name)
@@ -206,4 +209,4 @@ def _grouped(fingerprint: str) -> str:
 
 
 def _is_us(invocation: Invocation, name: str) -> bool:
-    return invocation.book.find(invocation.device).user == name
+    return invocation.book.find(invocation.device).user.casefold() == name.casefold()

@@ -2,12 +2,14 @@
 
 import click
 
-from client_app.commands.common import Invocation, NetworkVerb, device_argument
+from client_app.commands.common import NetworkVerb
+from client_app.commands.device_argument import optional_device
+from client_app.commands.invocation import Invocation
 from client_app.models import Whoami
 
 
 @click.command(cls=NetworkVerb, epilog="handfast whoami kitchen")
-@device_argument
+@optional_device()
 @click.pass_obj
 async def command(invocation: Invocation, device: str) -> Whoami:
     """Show your user, role and permissions on a device, and how you are connected to it."""

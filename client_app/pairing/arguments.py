@@ -9,6 +9,9 @@ from peer.pairing.armour import INVITE, is_armoured, kind_untrusted
 from peer.pairing.label import Label
 from peer.pairing.names import check_name
 
+AskName = Callable[[], Awaitable[str]]
+"""Asks this side's user for the user name on the device."""
+
 AskCode = Callable[[], Awaitable[str]]
 """Asks this side's user for the code on the device's screen or label."""
 
@@ -50,6 +53,17 @@ def code_source(code: AskCode | str) -> AskCode | None:
         return code
 
     return given if code else None
+
+
+def name_source(name: AskName | str) -> AskName | None:
+    """Return a function that asks for the name; None for an empty name."""
+    if not isinstance(name, str):
+        return name
+
+    async def given() -> str:
+        return name
+
+    return given if name else None
 
 
 def check_names(name: str, alias: str) -> None:

@@ -4,13 +4,20 @@ import asyncio
 from dataclasses import replace
 from typing import Self, assert_never
 
-from client_app.aliases import alias_for, alias_taken, check_new_alias, unmistakable_alias
+from client_app.aliases import (
+    alias_for,
+    alias_taken,
+    check_new_alias,
+    same_alias,
+    unmistakable_alias,
+)
 from client_app.connector import Connector
 from client_app.exchange import ask_me
 from client_app.host_port import REGULAR_PORT, HostPort
 from client_app.known_devices import DeviceBook
 from client_app.limits import PAIRING_RECONNECTS
 from client_app.models import KnownDevice, Paired
+from client_app.pairing.arguments import AskName
 from client_app.pairing.ceremony import (
     AnswerLost,
     Ceremony,
@@ -73,7 +80,7 @@ class PairingAttempt:
         self._key = self._ceremony.device
 
     async def run(
-        self, *, name: str, role: str, alias: str, inputs: MethodInputs, on_wait: OnWait
+        self, *, name: AskName | None, role: str, alias: str, inputs: MethodInputs, on_wait: OnWait
     ) -> Paired:
         """Pair by the best method. No one has to compare a fingerprint that was expected."""
         offer = self._offer
@@ -82,9 +89,9 @@ class PairingAttempt:
         self._regular = replace(self._address, port=await self._regular_port(offer))
         known = self._book.by_fingerprint(self._key)
         alias = self._alias(alias, offer, known)
-        user = name or (known.user if known else "") or default_name(self._own)
+        user = await self._user(name, known)
         side = await self._side_in_open_session(
-            await inputs.side_maker(method), was_asked=method.spec.needs_code
+            await inputs.side_maker(method), was_asked=method.spec.needs_code or name is not None
         )
         begun = await self._ceremony.start(side, name=user, role=role)
         confirm = inputs.confirm
@@ -96,7 +103,7 @@ class PairingAttempt:
                 self._on_note("the device already knows this client; the code was not checked")
             if known is None and _needs_comparison(method):
                 await self._compare(offer, inputs)
-            held = known.method if known is not None else method
+            held = method if known is None or known.is_imported else known.method
             device = await self._store(offer, begun, alias, known, held)
             return Paired(device, is_new=known is None, method=method)
         if method.spec.users_compare:
@@ -137,6 +144,12 @@ class PairingAttempt:
             advice="Others may be using all its pairing connections. Check which other hosts "
             "are on its network, then start again.",
         )
+
+    async def _user(self, name: AskName | None, known: KnownDevice | None) -> str:
+        """The user name to request: the one given, else the one of before, else a default."""
+        if name is not None and (user := await name()):
+            return user
+        return (known.user if known else "") or default_name(self._own)
 
     async def _reconnect(self) -> None:
         await self._ceremony.close()
@@ -191,8 +204,9 @@ class PairingAttempt:
             alias = alias_for(offer.name or self._target.name, self._key.device_id)
             alias = unmistakable_alias(alias, self._key, paired)
         holders = {one.alias: one for one in paired}
-        if alias in holders and holders[alias].fingerprint != self._key:
-            raise alias_taken(alias)
+        holder = same_alias(alias, holders)
+        if holder is not None and holders[holder].fingerprint != self._key:
+            raise alias_taken(holder)
         return alias
 
     def _question(self, offer: Offer, number: str = "") -> Comparison:

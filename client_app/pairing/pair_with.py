@@ -1,9 +1,11 @@
 """A pairing from its target to the stored device."""
 
+from client_app.aliases import same_alias
 from client_app.connector import Connector
 from client_app.deadline import waiting_for
 from client_app.known_devices import DeviceBook
 from client_app.models import Paired
+from client_app.pairing.arguments import AskName
 from client_app.pairing.attempt import PairingAttempt
 from client_app.pairing.ceremony import OnDevice, OnNote, OnWait
 from client_app.pairing.method_choice import MethodInputs
@@ -21,7 +23,7 @@ async def pair_with(
     own: Fingerprint,
     limits: Limits,
     expect: Fingerprint | None,
-    name: str,
+    name: AskName | None,
     role: str,
     alias: str,
     inputs: MethodInputs,
@@ -30,7 +32,8 @@ async def pair_with(
     on_device: OnDevice,
 ) -> Paired:
     """Find the device of a target, and pair with it; see `client_app.client.Client.pair`."""
-    known = None if alias else {one.alias: one for one in book.all()}.get(target)
+    paired = {} if alias else {one.alias: one for one in book.all()}
+    known = paired.get(same_alias(target, paired) or "")
     with waiting_for("searching for the device"):
         found = await resolve_target(target, paired=known, expect=expect, finder=connector.finder)
         device = await connect_pairing_port(connector, found, own=own, limits=limits)

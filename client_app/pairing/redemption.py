@@ -90,7 +90,8 @@ class ReceivedInvite:
         if self.token.key not in {None, own}:
             raise UsageError(
                 "this invite is bound to the key of another client",
-                advice=f"Ask for an invite without --key, or for this key: {own.grouped}",
+                advice="Ask for an invite without --key, or for the key that "
+                f"`handfast fingerprint` prints: {own.grouped}",
             )
 
     def note_age(self, now: float, on_note: OnNote) -> None:
@@ -233,7 +234,14 @@ class Redemption:
         check_new_alias(alias, self._key, self._book.all())
 
     def _holder(self, alias: str) -> Fingerprint | None:
-        return next((one.fingerprint for one in self._book.all() if one.alias == alias), None)
+        return next(
+            (
+                one.fingerprint
+                for one in self._book.all()
+                if one.alias.casefold() == alias.casefold()
+            ),
+            None,
+        )
 
     def _device(
         self, registered: Redeemed, address: HostPort, alias: str, known: KnownDevice | None

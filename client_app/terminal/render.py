@@ -7,27 +7,32 @@ printed; JSON output is printable ASCII.
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from functools import singledispatch
+from typing import Any
 
 import click
 
 from client_app.content import Reply
-from client_app.host_port import HostPort
-from client_app.models import Check, CheckResult, DiscoveredDevice, KnownDevice, Paired, Whoami
+from client_app.models import Check, CheckResult, Paired
 from client_app.terminal.screen import Screen
-from peer.digit_groups import in_groups
 from peer.errors import PeerError, PinMismatch
-from peer.pairing.methods import Method
 from peer.terminal.durations import format_time
 from peer.terminal.exit_codes import exit_code_of
-from peer.terminal.layout import allows_colour, comparison_lines
+from peer.terminal.layout import allows_colour, comparison_lines, folded, width_of
 from peer.terminal.text import json_text, on_lines, on_one_line
 
 SCHEMA = 1
-_FORMATS: Mapping[int | None, str] = {0: "text", 40: "links", 42: "octets", 50: "json", 60: "cbor"}
+NEXT_STEPS: dict[type, str] = {}
+"""The message for an empty result, by its type; modules that register types add theirs."""
+
+lists: dict[type, Callable[[Any], str]] = {}
+"""The text of a list of values, by their type; modules that register types add theirs."""
+
+FORMATS: Mapping[int | None, str] = {0: "text", 40: "links", 42: "octets", 50: "json", 60: "cbor"}
 _COLOURS = {CheckResult.OK: "green", CheckResult.NOTE: "yellow", CheckResult.FAILED: "red"}
+_CHECKED = " " * 7  # below the result of a check
 _WIDE = 160  # characters of a value that is printed on one line
 
 
@@ -48,11 +53,6 @@ def _(value: list[object]) -> dict[str, object]:
 
 
 @as_json.register
-def _(value: KnownDevice) -> dict[str, object]:
-    return value.record()
-
-
-@as_json.register
 def _(value: Paired) -> dict[str, object]:
     return {**value.device.record(), "new": value.is_new, "until": value.until}
 
@@ -61,7 +61,7 @@ def _(value: Paired) -> dict[str, object]:
 def _(value: Reply) -> dict[str, object]:
     return {
         "code": value.code,
-        "format": _FORMATS.get(value.format, value.format),
+        "format": FORMATS.get(value.format, value.format),
         "value": plain(_value_of(value)),
     } | ({"gap": plain(asdict(value.gap))} if value.gap else {})
 
@@ -105,38 +105,13 @@ def as_text(value: object) -> str:
 
 @as_text.register(list)
 def _(value: list[object]) -> str:
-    return "\n".join(as_text(one) for one in value)
+    form = lists.get(type(value[0])) if value else None
+    return form(value) if form is not None else "\n".join(as_text(one) for one in value)
 
 
 @as_text.register
 def _(value: bytes) -> str:
     return on_lines(value.decode("utf-8", "replace")).removesuffix("\n")
-
-
-@as_text.register
-def _(value: KnownDevice) -> str:
-    where = ", ".join(dict.fromkeys(filter(None, (value.last_seen, *value.addresses))))
-    who = f"{value.user} ({value.role})" if value.role else value.user
-    method = Method.named(value.method)
-    is_unverified = method is not None and not method.spec.verifies_key
-    how = f"by {value.method}" + (", *unverified*" if is_unverified else "")
-    words = (value.alias, value.fingerprint.device_id, who, where, how)
-    # With one leading space, a fingerprint just fits into 80 columns.
-    return f"{on_one_line('  '.join(filter(None, words)))}\n {value.fingerprint.grouped}"
-
-
-@as_text.register
-def _(value: DiscoveredDevice) -> str:
-    known = f"  (known as {value.known_as})" if value.known_as else ""
-    if not value.present:
-        return on_one_line(f"{value.name}  {value.id}  left{known}")
-    window = "open for pairing" if value.pairing_open else "closed"
-    if value.added or value.gone:
-        signed = [("+", one) for one in value.added] + [("-", one) for one in value.gone]
-        changes = ", ".join(f"{sign}{HostPort(host, value.port)}" for sign, host in signed)
-        return on_one_line(f"{value.name}  {value.id}  {changes}  {window}{known}")
-    where = ", ".join(str(HostPort(host, value.port)) for host in value.addresses)
-    return on_one_line(f"{value.name}  {value.id}  {where}  {window}{known}")
 
 
 @as_text.register
@@ -150,28 +125,11 @@ def _(value: Paired) -> str:
 
 
 @as_text.register
-def _(value: Whoami) -> str:
-    until = f"until {format_time(value.until)}" if value.until is not None else "no expiry"
-    lines = [
-        f"user   {value.user}",
-        f"role   {value.role}, {until}",
-        f"key    {'  '.join(filter(None, (value.key, in_groups(value.fingerprint))))}",
-        f"path   {value.path}",
-        f"may    {', '.join(value.actions) or 'nothing'}",
-    ]
-    if value.conditional:
-        sometimes = ", ".join(value.conditional)
-        lines.append(
-            f"also   {sometimes} (at other times, from other places, or for some requests only)"
-        )
-    return "\n".join(map(on_one_line, lines))
-
-
-@as_text.register
 def _(value: Check) -> str:
-    line = on_one_line(f"{value.verdict:<6} {value.name}: {value.said}")
-    advice = f"\n       {on_one_line(value.advice)}" if value.advice else ""
-    return _coloured(line, _COLOURS[value.verdict]) + advice
+    lines = folded(on_one_line(f"{value.verdict:<6} {value.name}: {value.said}"), indent=_CHECKED)
+    advice = folded(f"{_CHECKED}{on_one_line(value.advice)}", indent=_CHECKED)
+    coloured = [_coloured(line, _COLOURS[value.verdict]) for line in lines]
+    return "\n".join([*coloured, *(advice if value.advice else ())])
 
 
 @as_text.register
@@ -225,7 +183,7 @@ def put_out(value: object, screen: Screen, *, is_json: bool, is_raw: bool) -> No
     elif isinstance(value, Reply):
         screen.say(f"done ({value.code})")
     elif not isinstance(value, bytes):
-        screen.say("none")
+        screen.say(NEXT_STEPS.get(type(value), "none"))
     sys.stdout.flush()
 
 
@@ -253,7 +211,8 @@ def put_error(error: PeerError, *, is_json: bool, quiet: bool) -> None:
             said |= {"expected": error.expected, "actual": error.actual}
         click.echo(json_line({"error": said}), err=True)
         return
-    for line in _error_lines(error):
-        click.echo(on_one_line(line), err=True)
-    if error.advice and not quiet:
-        click.echo(f"  {on_one_line(error.advice)}", err=True)
+    width = width_of(sys.stderr)
+    lines = [*_error_lines(error), *([f"  {error.advice}"] if error.advice and not quiet else [])]
+    for line in lines:
+        for part in folded(on_one_line(line), indent="  ", width=width):
+            click.echo(part, err=True)

@@ -9,16 +9,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from client_app.models import Event, Invitation, Invite, Permission, Role, User, UserKey, Window
-from client_app.terminal.render import as_json, as_text, plain
+from client_app.terminal.render import NEXT_STEPS, as_json, as_text, plain
 from peer.digit_groups import in_groups
 from peer.identity import Fingerprint
 from peer.terminal.durations import format_duration, format_time
+from peer.terminal.event_lines import event_lines
 from peer.terminal.layout import counted, table
-from peer.terminal.reasons import reason_in_words
 from peer.terminal.text import on_one_line
 
-_ABOUT = ("actor", "user", "role", "action", "method", "result", "detail")
-_WHENCE = ("address", "interface")
+_ID_DIGITS = 8  # of an invite; enough to name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,13 @@ class Removed:
     what: str
     name: str
     shown: str = ""
+
+
+NEXT_STEPS |= {
+    Users: "The device has no users that you may see.",
+    Roles: "The device has no roles that you may see.",
+    Invites: "No invite can be used now. `handfast invite DEVICE NAME` creates one.",
+}
 
 
 # -- JSON -----------------------------------------------------------------------------------------
@@ -94,38 +100,41 @@ def _(value: Event) -> dict[str, object]:
 
 @as_text.register
 def _(value: Users) -> str:
-    return "\n".join(
-        table(
-            (
-                user.name,
-                user.role,
-                _keys(user),
-                f"last seen {format_time(user.last_seen)}" if user.last_seen is not None else "",
-                *_limits(user),
-            )
-            for user in value.users
+    rows = (
+        (
+            user.name,
+            user.role,
+            _keys(user),
+            format_time(user.last_seen) if user.last_seen is not None else "-",
+            ", ".join(_limits(user)) or "-",
         )
+        for user in value.users
     )
+    return "\n".join(table(rows, headers=("USER", "ROLE", "KEYS", "LAST SEEN", "ACCESS")))
 
 
 @as_text.register
 def _(value: User) -> str:
     called = f" ({value.display})" if value.display else ""
-    lines = [f"{value.name}{called}: {value.role}", *_limits(value)]
-    return "\n  ".join(map(on_one_line, [*lines, *map(_key_line, value.keys)]))
+    lines = [f"{value.name}{called}: {value.role}", *(f"  {one}" for one in _limits(value))]
+    lines += [line for key in value.keys for line in _key_lines(key)]
+    if not value.keys:
+        lines.append("  no key yet; an invite for this name, or pairing under it, adds one")
+    return "\n".join(map(on_one_line, lines))
 
 
 def _keys(user: User) -> str:
     """The number of keys, and whether one of them is unverified."""
-    count = counted(len(user.keys), "key")
+    count = counted(len(user.keys), "key") if user.keys else "no key yet"
     return count if all(key.verified for key in user.keys) else f"{count}, *unverified*"
 
 
-def _key_line(key: UserKey) -> str:
-    name = f" {key.name}" if key.name else ""
+def _key_lines(key: UserKey) -> list[str]:
+    name = f"{key.name}: " if key.name else ""
     seen = f", last seen {format_time(key.last_seen)}" if key.last_seen is not None else ""
     sure = "" if key.verified else ", *unverified*"
-    return f"{in_groups(key.fingerprint)}{name} ({key.method or 'unknown'}{sure}{seen})"
+    # With one leading space, a fingerprint just fits into 80 columns.
+    return [f" {in_groups(key.fingerprint)}", f"   {name}{key.method or 'unknown'}{sure}{seen}"]
 
 
 def _limits(user: User) -> list[str]:
@@ -135,31 +144,36 @@ def _limits(user: User) -> list[str]:
 
 @as_text.register
 def _(value: Roles) -> str:
-    return "\n".join(
-        table((role.id, str(role.rank), ", ".join(role.policies)) for role in value.roles)
-    )
+    rows = ((role.id, str(role.rank), ", ".join(role.policies)) for role in value.roles)
+    return "\n".join(table(rows, headers=("ROLE", "RANK", "POLICIES")))
 
 
 @as_text.register
 def _(value: Invites) -> str:
-    return "\n".join(map(as_text, value.invites))
+    headers = ("ID", "USER", "ROLE", "USES", "VALID UNTIL", "FROM", "LIMITS")
+    return "\n".join(table(map(_invite_cells, value.invites), headers=headers))
 
 
 @as_text.register
 def _(value: Invite) -> str:
-    words = [
-        value.id,
+    return on_one_line("  ".join(_invite_cells(value)))
+
+
+def _invite_cells(value: Invite) -> tuple[str, ...]:
+    limits = []
+    if value.key:
+        limits.append(f"only for key {Fingerprint.parse(value.key).device_id}")
+    if value.not_after is not None:
+        limits.append(f"access until {format_time(value.not_after)}")
+    return (
+        value.id[:_ID_DIGITS],
         value.name,
         value.role,
-        counted(value.uses, "use"),
-        f"valid until {format_time(value.expires)}",
-        f"from {value.inviter}" if value.inviter else "from the device's console",
-    ]
-    if value.key:
-        words.append(f"only for key {Fingerprint.parse(value.key).device_id}")
-    if value.not_after is not None:
-        words.append(f"access until {format_time(value.not_after)}")
-    return on_one_line("  ".join(words))
+        str(value.uses),
+        format_time(value.expires),
+        value.inviter or "the device's console",
+        ", ".join(limits) or "-",
+    )
 
 
 @as_text.register
@@ -186,10 +200,6 @@ def _(value: Permission) -> str:
     return on_one_line(f"{line}. {why}" if why else line)
 
 
-def _worded(name: str, value: object) -> str:
-    return reason_in_words(str(value)) if name == "result" else str(value)
-
-
 @as_text.register
 def _(value: Removed) -> str:
     return on_one_line(f"{value.what} {value.shown or value.name}")
@@ -197,14 +207,7 @@ def _(value: Removed) -> str:
 
 @as_text.register
 def _(value: Event) -> str:
-    about = [
-        f"{name}={_worded(name, value.fields[name])}" for name in _ABOUT if name in value.fields
-    ]
-    about += [f"{name}={value.fields[name]}" for name in _WHENCE if name in value.fields]
-    key = value.fields.get("fingerprint")
-    if isinstance(key, str):
-        about.append(f"key={in_groups(key[:16])}")
-    line = on_one_line("  ".join([str(value.seq), format_time(value.wall), value.kind, *about]))
-    if not value.lost:
-        return line
-    return f"({value.lost} earlier events are no longer stored on the device)\n{line}"
+    lines = event_lines(value.seq, value.kind, value.wall, value.fields)
+    if value.lost:
+        lines.insert(0, f"({value.lost} earlier events are no longer stored on the device)")
+    return "\n".join(lines)

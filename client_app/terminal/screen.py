@@ -117,13 +117,15 @@ class Screen:
 
         The end of input counts as no. Raises `UsageError` without a terminal.
         """
-        while (line := await self.read(f"{question} ")) is not None:
+        line = await self.read(f"{question} ")
+        while line is not None:
             number = compact(line)
             if also and number.isdecimal():
                 return number == also  # a different number is a no, not a typing error
             answer = yes_or_no(line)
             if answer is not None:
                 return answer
+            line = await self.read(prompts.PLEASE_ANSWER)
         return False
 
     async def read(self, question: str) -> str | None:

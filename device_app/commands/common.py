@@ -27,7 +27,7 @@ from device_app.settings.paths import Paths
 from device_app.terminal import output
 from iam.errors import IamError, StoreBusy
 from peer.errors import PeerError
-from peer.terminal import streams
+from peer.terminal import prompts, streams
 from peer.terminal.durations import past_times
 from peer.terminal.exit_codes import EXIT_CODE_MEANINGS
 from peer.terminal.usage_errors import wants_json
@@ -158,7 +158,7 @@ class CommandLine:
         if not output.can_confirm():
             raise click.UsageError("This needs a terminal to ask for confirmation. Or give --yes.")
         output.message(consequence)
-        if not click.confirm("Continue?", err=True):
+        if not prompts.ask_yes_or_no("Continue?"):
             raise AppError("nothing was changed")
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from device_app.commands.common import CommandLine, Verb
+from device_app.console import offline
 from device_app.console.console import Console
 from device_app.terminal import output, picture_files
 from peer.terminal import qr
@@ -32,7 +33,7 @@ def label(
 
     While the pairing window is open, anyone who has seen the label can pair. Put it where only the
     right people can see it. The label is shown once; the device stores nothing that it can be
-    printed from again.
+    printed from again. A picture also has the name, the ID and the code to type, below the QR code.
 
     After too many failed attempts, the code on the label is blocked; the QR code is not. --revive
     unblocks it.
@@ -47,7 +48,9 @@ def label(
     pictures = picture_files.requested(png=png, svg=svg)
     created = cli.do(Console.label, replace=yes)["label"]
     cli.show({"label": created}, lambda: [created["text"], created["code"]])
-    picture_files.write_all(pictures, created["text"])
+    own = offline.fingerprint(cli.paths)
+    caption = (own["name"], own["id"], created["code"])
+    picture_files.write_all(pictures, created["text"], caption)
     if terminal or (sys.stderr.isatty() and not pictures and cli.verbosity >= 0):
         for line in qr.stderr_lines(created["text"]):
             output.message(line)

@@ -10,8 +10,8 @@ from peer.errors import UsageError
 from peer.terminal import qr
 
 _ADVICE = "Give the name of a new file."
-Picture = tuple[Path, Callable[[str], bytes]]
-"""A file, and the function that draws its QR code."""
+Picture = tuple[Path, Callable[[str, Sequence[str]], bytes]]
+"""A file, and the function that draws its QR code with lines of text below it."""
 
 
 def requested(*, png: Path | None, svg: Path | None) -> list[Picture]:
@@ -29,10 +29,10 @@ def requested(*, png: Path | None, svg: Path | None) -> list[Picture]:
     return pictures
 
 
-def write_all(pictures: Sequence[Picture], text: str) -> None:
-    """Write the QR code of a text to each file. Raises `UsageError`."""
+def write_all(pictures: Sequence[Picture], text: str, caption: Sequence[str] = ()) -> None:
+    """Write the QR code of a text to each file, with a caption. Raises `UsageError`."""
     for path, draw in pictures:
-        write(path, draw(text))
+        write(path, draw(text, caption))
 
 
 def require_new(path: Path) -> None:

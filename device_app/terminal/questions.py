@@ -119,7 +119,7 @@ class TerminalQuestions:
                 self._is_answered = True
                 await self._decide(ceremony["id"], answer)
                 return
-            self._write_prompt("Please answer yes or no: ")
+            self._write_prompt(prompts.PLEASE_ANSWER)
 
     def _write_prompt(self, text: str) -> None:
         self._prompt = text

@@ -22,6 +22,25 @@ YES_OR_NO: Final = {"y": True, "yes": True, "n": False, "no": False}
 """The answers to a yes-or-no question, in lower case."""
 
 
+PLEASE_ANSWER: Final = "Please answer yes or no: "
+"""The question that follows an answer that is neither."""
+
+
+def ask_yes_or_no(question: str) -> bool:
+    """Ask a yes-or-no question on stderr and read the answer from stdin; its end counts as no."""
+    sys.stderr.write(f"{question} [yes/no] ")
+    while True:
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            sys.stderr.write("\n")
+            return False
+        answer = yes_or_no(line)
+        if answer is not None:
+            return answer
+        sys.stderr.write(PLEASE_ANSWER)
+
+
 def can_ask() -> bool:
     """Whether a person can be asked: stdin and stderr are both a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()

@@ -10,11 +10,12 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from peer.errors import UsageError
+from peer.terminal.captions import captioned_png, captioned_svg
 
 if TYPE_CHECKING:
     import segno
@@ -83,14 +84,17 @@ def stderr_lines(text: str) -> list[str]:
     return terminal_lines(text, columns=columns, background=background_of(os.environ, tty=tty))
 
 
-def svg(text: str) -> bytes:
-    """The code as an SVG picture that scales to any size."""
-    return _saved(text, kind="svg", scale=4)
+def svg(text: str, caption: Sequence[str] = ()) -> bytes:
+    """The code as an SVG picture that scales to any size, with lines of text below it."""
+    return captioned_svg(_saved(text, kind="svg", scale=4), caption)
 
 
-def png(text: str, *, scale: int = 8) -> bytes:
-    """The code as a PNG picture; `scale` pixels per module."""
-    return _saved(text, kind="png", scale=scale)
+def png(text: str, caption: Sequence[str] = (), *, scale: int = 8) -> bytes:
+    """The code as a PNG picture with lines of text below it; `scale` pixels per module."""
+    if not caption:
+        return _saved(text, kind="png", scale=scale)
+    modules = [[bool(module) for module in row] for row in code_of(text).matrix]
+    return captioned_png(_with_margin(modules, QUIET_ZONE), scale, caption)
 
 
 def _with_margin(modules: list[list[bool]], quiet: int) -> list[list[bool]]:

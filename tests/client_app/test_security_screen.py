@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client_app.commands import pair
-from client_app.commands.common import Invocation
+from client_app.commands.invocation import Invocation
 from client_app.pairing.ceremony import Comparison
 from client_app.terminal.screen import Screen
 from peer.identity import Fingerprint

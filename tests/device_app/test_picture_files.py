@@ -46,7 +46,7 @@ def test_a_picture_that_other_users_can_read_is_warned_of(
 
     monkeypatch.setattr(os, "fstat", fixed)
     path = tmp_path / "code.png"
-    picture_files.write_all([(path, lambda _text: b"picture")], "text")
+    picture_files.write_all([(path, lambda _text, _caption: b"picture")], "text")
     assert path.read_bytes() == b"picture"
     said = capsys.readouterr().err
     assert said.startswith(f"warning: {path} contains a secret")

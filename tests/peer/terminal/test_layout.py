@@ -4,7 +4,14 @@ import pytest
 
 from peer.errors import PinMismatch
 from peer.identity import Fingerprint
-from peer.terminal.layout import comparison_lines, fingerprint_lines
+from peer.terminal.layout import (
+    cell_width,
+    comparison_lines,
+    fields,
+    fingerprint_lines,
+    folded,
+    table,
+)
 
 ONE = "00112233445566778899aabbccddeeff" * 2
 
@@ -48,3 +55,52 @@ def test_a_mismatch_of_device_ids_shows_the_ids() -> None:
     text = str(PinMismatch("6MWQJMB3", "0123ABCD", is_known=False))
     assert "expected 6MWQJMB3, received 0123ABCD" in text
     assert "group" not in text
+
+
+ROLES = [("guest", "10", "core-unpaired, core-guest, app-unpaired, app-guest"), ("o", "4", "all")]
+
+
+@pytest.mark.parametrize("width", [0, 30, 40, 80, 120])
+def test_a_table_fits_into_the_terminal_and_loses_no_word(width: int) -> None:
+    lines = table(ROLES, headers=("ROLE", "RANK", "POLICIES"), width=width)
+    assert lines[0].split() == ["ROLE", "RANK", "POLICIES"]
+    assert not width or max(map(len, lines)) <= width
+    words = " ".join(lines).replace(",", " ").split()
+    assert {"guest", "core-unpaired", "app-guest", "all"} <= set(words)
+    column = lines[0].index("POLICIES")
+    assert all(line[column - 1] == " " for line in lines if len(line) > column)
+
+
+def test_an_empty_table_has_no_headers() -> None:
+    assert table([], headers=("A",)) == []
+
+
+def test_a_table_of_wide_characters_is_aligned() -> None:
+    lines = table([("\u674e", "x"), ("anna", "y"), ("e\u0301va", "z")], width=0)
+    assert {cell_width(line[: line.rindex(" ") + 1]) for line in lines} == {6}
+
+
+def test_a_line_below_a_row_is_not_folded() -> None:
+    note = " ".join(["abcd"] * 16)
+    lines = table([("a", "b"), ("c", "d")], headers=("X", "Y"), below=[note, note], width=20)
+    assert lines == ["X  Y", "a  b", note, "c  d", note]
+
+
+def test_a_long_word_is_not_cut() -> None:
+    assert folded(f"invite {'X' * 50} end", indent="  ", width=20) == [
+        "invite",
+        f"  {'X' * 50}",
+        "  end",
+    ]
+
+
+def test_fields_are_folded_below_their_value() -> None:
+    assert fields([("may", "one two three"), ("a", "b")], width=14) == [
+        "may   one two",
+        "      three",
+        "a     b",
+    ]
+
+
+def test_control_characters_in_a_cell_are_escaped() -> None:
+    assert table([("a\x1b[2J", "b")], width=0) == ["a\\x1b[2J  b"]

@@ -1,0 +1,159 @@
+"""Output of devices, their resources and this client as text and as JSON.
+
+Importing this module registers these types with `render`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from client_app.host_port import HostPort
+from client_app.models import DiscoveredDevice, KnownDevice, OwnKey, Resources, Whoami
+from client_app.terminal.render import FORMATS, NEXT_STEPS, as_json, as_text, lists
+from peer.digit_groups import in_groups
+from peer.pairing.methods import Method
+from peer.terminal.durations import format_time
+from peer.terminal.layout import fields, table
+from peer.terminal.text import on_one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PATHS: Final = MappingProxyType(
+    {
+        "local": "local: the device sees this client on its own network",
+        "remote": "remote: the device sees this client behind a router, a forwarded port or a VPN",
+    }
+)
+
+
+NEXT_STEPS[Resources] = "The device has no resources that you may see."
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+@as_json.register
+def _(value: KnownDevice) -> dict[str, object]:
+    return value.record()
+
+
+@as_json.register
+def _(value: Resources) -> dict[str, object]:
+    return {"resources": [asdict(one) for one in value.resources]}
+
+
+@as_json.register
+def _(value: OwnKey) -> dict[str, object]:
+    return {
+        "fingerprint": value.fingerprint.hex,
+        "id": value.id,
+        "ni": value.ni,
+        "created": value.created,
+    }
+
+
+# -- for people -----------------------------------------------------------------------------------
+
+
+@as_text.register
+def _(value: KnownDevice) -> str:
+    return _known_devices([value])
+
+
+def _known_devices(devices: Sequence[KnownDevice]) -> str:
+    rows = [
+        (
+            one.alias,
+            one.fingerprint.device_id,
+            f"{one.user} ({one.role})" if one.role else one.user or "-",
+            ", ".join(dict.fromkeys(filter(None, (one.last_seen, *one.addresses)))) or "-",
+            _how(one),
+        )
+        for one in devices
+    ]
+    # With one leading space, a fingerprint just fits into 80 columns.
+    below = [f" {one.fingerprint.grouped}" for one in devices]
+    headers = ("ALIAS", "ID", "YOU", "ADDRESS", "PAIRED")
+    return "\n".join(table(rows, headers=headers, below=below))
+
+
+def _how(device: KnownDevice) -> str:
+    """How this client was paired with a device; nothing else authenticates an imported one."""
+    if device.is_imported:
+        return f"not yet: handfast pair {device.alias}"
+    method = Method.named(device.method)
+    is_unverified = method is not None and not method.spec.verifies_key
+    return f"by {device.method}" + (", *unverified*" if is_unverified else "")
+
+
+@as_text.register
+def _(value: DiscoveredDevice) -> str:
+    return on_one_line("  ".join(filter(None, _discovered(value))))
+
+
+def _discovered_devices(devices: Sequence[DiscoveredDevice]) -> str:
+    headers = ("NAME", "ID", "ADDRESS", "PAIRING", "KNOWN AS")
+    return "\n".join(table(map(_discovered, devices), headers=headers))
+
+
+def _discovered(value: DiscoveredDevice) -> tuple[str, ...]:
+    known = f"(known as {value.known_as})" if value.known_as else ""
+    if not value.present:
+        return value.name, value.id, "left", "", known
+    window = "open for pairing" if value.pairing_open else "closed"
+    where = ", ".join(str(HostPort(host, value.port)) for host in value.addresses)
+    if value.added or value.gone:
+        signed = [("+", one) for one in value.added] + [("-", one) for one in value.gone]
+        where = ", ".join(f"{sign}{HostPort(host, value.port)}" for sign, host in signed)
+    return value.name, value.id, where, window, known
+
+
+lists[KnownDevice] = _known_devices
+lists[DiscoveredDevice] = _discovered_devices
+
+
+@as_text.register
+def _(value: OwnKey) -> str:
+    return value.fingerprint.grouped
+
+
+@as_text.register
+def _(value: Resources) -> str:
+    return "\n".join(
+        table(
+            (
+                (
+                    one.path,
+                    " ".join(one.kinds) or "-",
+                    ", ".join(str(FORMATS.get(each, each)) for each in one.formats) or "-",
+                    "yes" if one.observable else "no",
+                    one.title,
+                )
+                for one in value.resources
+            ),
+            headers=("PATH", "TYPE", "FORMAT", "OBSERVE", "TITLE")
+            if any(one.title for one in value.resources)
+            else ("PATH", "TYPE", "FORMAT", "OBSERVE"),
+        )
+    )
+
+
+@as_text.register
+def _(value: Whoami) -> str:
+    until = f"until {format_time(value.until)}" if value.until is not None else "no expiry"
+    pairs = [
+        ("user", value.user),
+        ("role", f"{value.role}, {until}"),
+        ("key", value.key),
+        ("", in_groups(value.fingerprint)),
+        ("path", _PATHS.get(value.path, value.path)),
+        ("may", ", ".join(value.actions) or "nothing"),
+    ]
+    if value.conditional:
+        sometimes = ", ".join(value.conditional)
+        conditions = "at other times, from other places, or for some requests only"
+        pairs.append(("also", f"{sometimes} ({conditions})"))
+    return "\n".join(fields(pair for pair in pairs if pair[1]))
