@@ -8,7 +8,7 @@ import click
 from client_app.aliases import alias_taken, check_no_id, same_alias
 from client_app.commands.common import Verb
 from client_app.commands.invocation import Invocation
-from client_app.known_devices_format import book_untrusted
+from client_app.known_devices_format import imported_untrusted
 from client_app.limits import DEVICES_FILE_BYTES
 from client_app.models import IMPORTED, KnownDevice
 from peer.errors import Malformed
@@ -22,13 +22,15 @@ _ADVICE: Final = "Give a file that `handfast export` has written."
 def command(invocation: Invocation, file: BinaryIO) -> list[KnownDevice]:
     """Import a list of devices from another client.
 
-    FILE is the output of `handfast export`; - is standard input. If a device cannot be imported,
-    none is. This client still has to pair with each device; it then recognizes the device's key.
+    FILE is the output of `handfast export`, or a list of devices in JSON that you write yourself:
+    [{"alias": "kitchen", "fingerprint": "1a2b…", "addresses": ["192.168.1.20"]}]. Only the
+    fingerprint is required. - is standard input. If a device cannot be imported, none is.
+    This client still has to pair with each device; it then recognizes the device's key.
 
     FILE decides which device keys this client trusts. Import only files from machines of your own.
     """
     try:
-        wanted = book_untrusted(file.read(DEVICES_FILE_BYTES + 1))
+        wanted = imported_untrusted(file.read(DEVICES_FILE_BYTES + 1))
     except Malformed as error:
         raise Malformed(f"{file.name}: {error}", advice=error.advice or _ADVICE) from error
     added: list[KnownDevice] = []

@@ -55,8 +55,13 @@ class Registry:
     # -- users and keys -------------------------------------------------------------------------
 
     def add_user(self, actor: Subject | None, user: User) -> User:
-        """Add a user."""
-        new = changes.add_user(self._store.state, actor, user, rules=self._authority.rules)
+        """Add a user. If there is one with all that is given, nothing is changed."""
+        state, rules = self._store.state, self._authority.rules
+        known = state.users.get(user.name)
+        if known is not None and _has(known, user):
+            changes.check_grant(state, actor, user.role, not_after=user.not_after, rules=rules)
+            return known
+        new = changes.add_user(state, actor, user, rules=rules)
         events = self._events.user_added(actor, user)
         self._audit.spend(actor, len(events))
         self._commit(new, actor, *events)
@@ -224,3 +229,12 @@ class Registry:
         ]
         withdrawn = (self._events.invite_withdrawn(actor, one) for one in ended)
         self._writer.commit(new, *events, *withdrawn)
+
+
+def _has(known: User, given: User) -> bool:
+    """Whether a user has everything that a request to add the user gives."""
+    return (
+        (known.role, known.display_name) == (given.role, given.display_name)
+        and (known.not_before, known.not_after) == (given.not_before, given.not_after)
+        and set(given.fingerprints) <= set(known.fingerprints)
+    )

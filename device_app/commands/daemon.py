@@ -8,6 +8,7 @@ from typing import TypedDict, Unpack
 import click
 
 from device_app import logs
+from device_app.access.bodies import KeyRequest, UserRequest
 from device_app.commands.common import CommandLine, Verb
 from device_app.console import offline
 from device_app.console.console import Console
@@ -15,27 +16,58 @@ from device_app.console.views import StatusAnswer, WindowView
 from device_app.settings.config import Settings
 from device_app.terminal import output
 from device_app.terminal.render_status import banner_lines, clock_lines, id_and_fingerprint_lines
+from iam.builtin import OWNER
+from peer.identity import Fingerprint
 from peer.net.locality_verdict import LocalMode
+from peer.pairing.names import check_name
 from peer.terminal.streams import OutputFailed
 
 
-@click.command(cls=Verb, example="handfast-device init --name kitchen")
+@click.command(cls=Verb, example="handfast-device init --name kitchen --owner 'anna=1a2b 3c4d …'")
 @click.option("--name", help="Name of this device.  [default: this machine's name]")
+@click.option(
+    "--owner",
+    "owners",
+    multiple=True,
+    metavar="NAME=FP",
+    help="A user who owns the device, by the fingerprint of a key; can be repeated.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing configuration, never the key.")
 @click.pass_obj
-def init(cli: CommandLine, *, name: str | None, force: bool) -> None:
+def init(cli: CommandLine, *, name: str | None, owners: tuple[str, ...], force: bool) -> None:
     """Create the device's key, its store and a commented configuration.
 
-    Files that exist already are kept, so you can run this again.
+    Files that exist already are kept, so you can run this again. --name then changes the name in
+    device.toml and nothing else there.
+
+    With --owner, no one has to pair as the first owner: the client with this key is the owner, and
+    no pairing window opens by itself. `handfast fingerprint` shows it there.
     """
+    requests = [_owner(text) for text in owners]
     answer = offline.init(cli.paths, name=name, force=force)
+    for request in requests:
+        cli.do(Console.users_add, body=request)
+    answer["owners"] = [request.name for request in requests]
+    owned = [f"owners       {', '.join(answer['owners'])}"] if requests else []
     cli.show(
         answer,
         lambda: [
             f"name         {answer['name']}",
             *id_and_fingerprint_lines(answer["fingerprint"]),
+            f"settings     {answer['config']}",
+            f"state        {answer['state']}",
+            *owned,
         ],
     )
+
+
+def _owner(text: str) -> UserRequest:
+    """An owner to add. Raises `Malformed`."""
+    name, equals, key = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--owner {text!r} has not the form NAME=FINGERPRINT.")
+    found = KeyRequest(fingerprint=Fingerprint.parse(key).hex)
+    return UserRequest(name=check_name(name.strip()), role=OWNER, keys=(found,))
 
 
 class _RunOptions(TypedDict):

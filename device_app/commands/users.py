@@ -73,6 +73,9 @@ def users_add(
 
     To add a user whose key you do not know, create an invite (`handfast-device invite`) or open
     the pairing window (`handfast-device open`). For a time in the past, you are asked to confirm.
+
+    You can run this again: if the user has the role, the names, the times and the keys that you
+    give, nothing is changed. Keys that were added since then stay.
     """
     cli.confirm_times(begin=begin, end=end, yes=yes)
     request = UserRequest(
@@ -83,7 +86,10 @@ def users_add(
         not_before=_seconds(cli, begin),
         not_after=_seconds(cli, end),
     )
-    _show(cli, cli.do(Console.users_add, body=request))
+    answer = cli.do(Console.users_add, body=request)
+    _show(cli, answer)
+    if not answer.get("created", True):
+        cli.message(f"{name} exists already, as given. Nothing was changed.")
 
 
 @users.command(

@@ -22,10 +22,11 @@ class FingerprintAnswer(IdentityView):
 
 
 class InitAnswer(IdentityView):
-    """`init`: what was created, or was there already."""
+    """`init`: what was created, or was there already; `owners`: the names given by --owner."""
 
     config: str
     state: str
+    owners: NotRequired[list[str]]
 
 
 class ClockAnswer(ClockView):
@@ -78,9 +79,10 @@ class UsersAnswer(TypedDict):
 
 
 class UserAnswer(TypedDict):
-    """A user, after the change."""
+    """A user, after the change; `created`: `users add` has added the user, who was not there."""
 
     user: UserView
+    created: NotRequired[bool]
 
 
 class RemovedAnswer(TypedDict):

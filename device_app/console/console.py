@@ -149,9 +149,11 @@ class Console:
         return {"user": self._user_view(self._host.access.store.state.user(name))}
 
     def users_add(self, *, body: UserRequest) -> UserAnswer:
-        """Add a user, without pairing."""
+        """Add a user, without pairing. If there is one with all that is given, change nothing."""
         user = body.user(self._host.access.clock.now())
-        return {"user": self._user_view(self._host.registry.add_user(None, user))}
+        is_new = user.name not in self._host.access.store.state.users
+        added = self._host.registry.add_user(None, user)
+        return {"user": self._user_view(added), "created": is_new}
 
     def users_set(self, *, name: str, body: UserPatch) -> UserAnswer:
         """Change the fields of a user that are given."""

@@ -30,7 +30,7 @@ from device_app.modules import loading
 from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from device_app.reloader import PolicyReloadAnswer
 from device_app.resource_spec import Board
-from device_app.settings import config
+from device_app.settings import config, naming
 from device_app.settings.config import Settings
 from device_app.settings.limits import LIMIT_SETTINGS
 from device_app.settings.paths import Paths
@@ -67,7 +67,8 @@ def init(paths: Paths, *, name: str | None, force: bool) -> InitAnswer:
 
     Args:
         paths: the folders of the device.
-        name: the device's name; defaults to this machine's.
+        name: the device's name; defaults to this machine's. In a configuration that exists, only
+            the name is changed.
         force: replace an existing configuration.
 
     Raises:
@@ -86,12 +87,22 @@ def init(paths: Paths, *, name: str | None, force: bool) -> InitAnswer:
             _write(paths.config_file, text)
     current = settings(paths)
     if requested is not None and requested != current.name:
-        raise AppError(
-            f"this device is already named {current.name!r}",
-            advice=f"Change `name` in {paths.config_file}, or use --force to replace that file.",
-        )
+        with files.acting_as_owner_of(paths.config):
+            _write(paths.config_file, naming.renamed(paths.config_file, requested))
+        current = settings(paths)
+        if requested != current.name:
+            raise AppError(
+                f"this device is named {current.name!r} by {current.origin['name']}",
+                advice="Change the name there; that file is read after device.toml.",
+            )
     view = identity_view(current.name, identity.fingerprint)
-    return {**view, "config": str(paths.config_file), "state": str(paths.state)}
+    return InitAnswer(
+        name=view["name"],
+        id=view["id"],
+        fingerprint=view["fingerprint"],
+        config=str(paths.config_file),
+        state=str(paths.state),
+    )
 
 
 def fingerprint(paths: Paths) -> FingerprintAnswer:
