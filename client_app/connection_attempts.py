@@ -20,14 +20,21 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from client_app.deadline import explain_timeout
 from client_app.failures import (
     Failure,
+    blocked_advice,
     most_significant,
     other_key_here,
     stated,
     without_unusable,
 )
-from client_app.limits import ATTEMPT_DELAY_SECONDS, STATED_ADDRESSES
+from client_app.limits import (
+    ATTEMPT_DELAY_SECONDS,
+    REPORTED_FAILURES,
+    SILENT_ATTEMPT_SECONDS,
+    STATED_ADDRESSES,
+)
 from peer.errors import PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
@@ -88,6 +95,7 @@ class ConnectionAttempts:
         self._has_candidate = asyncio.Event()
         self._has_failed = asyncio.Event()
         self._attempts: set[asyncio.Task[CoapsConnection]] = set()
+        self._silent: dict[Address, float] = {}  # since when each pending attempt has no answer
         self._outcome: asyncio.Future[CoapsConnection] = asyncio.get_running_loop().create_future()
         self.failures: list[Failure] = []
 
@@ -105,6 +113,9 @@ class ConnectionAttempts:
         try:
             winner = await asyncio.shield(self._outcome)
             return winner
+        except asyncio.CancelledError:  # perhaps by a deadline
+            self._explain_silence()
+            raise
         finally:
             await self._stop([*feeders, starter], winner)
 
@@ -189,6 +200,7 @@ class ConnectionAttempts:
     def _start(self, candidate: Candidate) -> None:
         self._has_failed.clear()
         attempt = asyncio.ensure_future(self._connect(candidate.address))
+        self._silent[candidate.address] = asyncio.get_running_loop().time()
         self._attempts.add(attempt)
         attempt.add_done_callback(lambda ended: self._attempt_ended(ended, candidate))
 
@@ -198,7 +210,22 @@ class ConnectionAttempts:
             async with asyncio.timeout(self._delay):
                 await self._has_failed.wait()
 
+    def _explain_silence(self) -> None:
+        """Say which addresses have not answered so far, and whether the device is announced."""
+        if not self._silent:
+            return
+        texts = [f"{address} has not answered" for address in self._silent]
+        waited = asyncio.get_running_loop().time() - min(self._silent.values())
+        is_blocked = self._is_announced and waited >= SILENT_ATTEMPT_SECONDS
+        port = next(iter(self._silent)).port
+        explain_timeout(
+            f": {'; '.join(texts[:REPORTED_FAILURES])}",
+            advice=blocked_advice(port) if is_blocked else "",
+        )
+
     def _attempt_ended(self, attempt: asyncio.Task[CoapsConnection], candidate: Candidate) -> None:
+        if not attempt.cancelled():
+            self._silent.pop(candidate.address, None)
         if attempt.cancelled():
             self._attempts.discard(attempt)
             return

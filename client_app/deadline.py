@@ -46,6 +46,8 @@ class Deadline:
         is_void = isinstance(seconds, DefaultSeconds) and self._outer is not None
         self._seconds = None if is_void else seconds
         self._waiting_for = ""
+        self._detail = ""
+        self._advice = "Check that the device is on and connected, or allow more time."
         self._timeout = asyncio.timeout(self._seconds)
         self._token: Token[Deadline | None] | None = None
         self.until: float = math.inf if self._outer is None else self._outer.until
@@ -68,10 +70,10 @@ class Deadline:
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
-            doing = f" while {self._waiting_for}" if self._waiting_for else ""
+            doing = f" while {self._waiting_for}{self._detail}" if self._waiting_for else ""
             raise TimedOut(
                 f"timed out after {shown_seconds(self._seconds or 0.0)}{doing}",
-                advice="Check that the device is on and connected, or allow more time.",
+                advice=self._advice,
             ) from error
 
     def note(self, what: str) -> str:
@@ -80,6 +82,12 @@ class Deadline:
         if self._outer is not None:
             self._outer.note(what)
         return before
+
+    def explain(self, detail: str, advice: str) -> None:
+        """Store why the wait had no result, as far as it is known."""
+        self._detail, self._advice = detail, advice or self._advice
+        if self._outer is not None:
+            self._outer.explain(detail, advice)
 
 
 def shown_seconds(seconds: float) -> str:
@@ -114,6 +122,15 @@ def waiting_for(what: str, *, seconds: float = 0.0) -> Iterator[None]:
         deadline.note(before)
 
 
+def explain_timeout(detail: str, *, advice: str = "") -> None:
+    """Say, at the end of a deadline, why the wait had no result: `detail` follows what was awaited.
+
+    Call it when the wait is cancelled.
+    """
+    if (deadline := _deadline.get()) is not None:
+        deadline.explain(detail, advice)
+
+
 def report_waits(on_wait: OnWait) -> None:
     """Call a function for each wait of the present task, and of the tasks that it starts."""
     _on_wait.set(on_wait)
@@ -123,6 +140,7 @@ __all__: Final = [
     "Deadline",
     "DefaultSeconds",
     "OnWait",
+    "explain_timeout",
     "report_waits",
     "seconds_left",
     "waiting_for",

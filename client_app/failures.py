@@ -51,24 +51,27 @@ def most_significant(failures: Sequence[Failure], *, is_announced: bool = False)
         if failure.is_answer:
             return failure.error
     strangers = sum(one.is_hint and isinstance(one.error, PinMismatch) for one in failures)
-    errors = [
-        one.error
+    ordered = [
+        one
         for one in sorted(failures, key=lambda one: (_rank(one.error), one.is_hint))
         if not (one.is_hint and isinstance(one.error, PinMismatch))
     ]
+    errors = [one.error for one in ordered]
     for kind in (PinMismatch, HandshakeFailed):
         for error in errors:
             if isinstance(error, kind):
                 return error
+    advice = _advice_if_announced(ordered[0]) if is_announced and ordered else ""
     if strangers:
         errors.insert(0, _other_key_announced(strangers))
+        advice = ""
     if not errors:
         return Unreachable(
             "the device was not found on this network, and no address of it is stored",
             advice="Check that the device is on and on this network, or add an address with "
             "`handfast address`.",
         )
-    return _combined(errors, is_announced=is_announced)
+    return _combined(errors, advice)
 
 
 def with_device(error: Unreachable | TimedOut, alias: str) -> PeerError:
@@ -106,14 +109,13 @@ def _rank(error: PeerError) -> int:
     return _CAUSES.index(error.cause if isinstance(error, Unreachable) else Cause.UNKNOWN)
 
 
-def _combined(errors: Sequence[PeerError], *, is_announced: bool) -> PeerError:
+def _combined(errors: Sequence[PeerError], advice: str) -> PeerError:
     """Return an error of the kind of the first, with the texts of all."""
     first = errors[0]
     texts = list(dict.fromkeys(str(error) for error in errors))
     left_out = len(texts) - REPORTED_FAILURES
     more = [f"and {left_out} more"] if left_out > 0 else []
     text = "; ".join([*texts[:REPORTED_FAILURES], *more])
-    advice = _advice_if_announced(first) if is_announced else ""
     advice = advice or next((error.advice for error in errors if error.advice), "")
     if isinstance(first, TimedOut):
         return TimedOut(text, advice=advice)
@@ -122,27 +124,27 @@ def _combined(errors: Sequence[PeerError], *, is_announced: bool) -> PeerError:
     return Unreachable(text, advice=advice, refused=refused, cause=cause)
 
 
-def _advice_if_announced(error: PeerError) -> str:
+def blocked_advice(port: int | None) -> str:
+    """Return what to do if a device is announced, but its port is silent."""
+    which = f"UDP port {port}" if port else "its UDP port"
+    return (
+        f"The device is announced on this network, so it is on, but {which} is blocked. Allow it "
+        "in the firewalls of the device and of this machine."
+    )
+
+
+def _advice_if_announced(failure: Failure) -> str:
     """Return what to do if the device is announced on this network: it is on, and has a network."""
+    error = failure.error
+    port = failure.address.port if failure.address else None
     if isinstance(error, TimedOut):
+        return blocked_advice(port)
+    if isinstance(error, Unreachable) and error.refused:
         return (
-            "The device is announced on this network, so it is on, but UDP to this port is blocked."
-            " Allow it in the firewalls of the device and of this machine."
+            "The device is announced on this network, so it is on, but its daemon is stopped, or "
+            "uses another port. Run `handfast-device status` on the device."
         )
-    match error.cause if isinstance(error, Unreachable) else Cause.UNKNOWN:
-        case Cause.REFUSED:
-            return (
-                "The device is announced on this network, so it is on, but its daemon does not "
-                "listen on this port: it has stopped, or uses another port. Run "
-                "`handfast-device status` on the device."
-            )
-        case Cause.FORBIDDEN:
-            return (
-                "The device is announced on this network, so it is on. Allow UDP to this port in "
-                "the firewalls of the device and of this machine."
-            )
-        case _:
-            return ""
+    return ""  # what rejects the packets is known already
 
 
 def _other_key_announced(addresses: int) -> Unreachable:

@@ -19,6 +19,7 @@ LISTED_DEVICES: Final = 16  # devices that an error lists
 # Connections.
 ATTEMPT_DELAY_SECONDS: Final = 0.25  # Connection Attempt Delay (RFC 8305 §5)
 STATED_ADDRESSES: Final = 32  # addresses to try that no announcement named
+SILENT_ATTEMPT_SECONDS: Final = 2.0  # silence after which an announced address counts as blocked
 REPORTED_FAILURES: Final = 4  # failed addresses that an error lists
 DIAGNOSIS_SECONDS: Final = 6.0  # one address in `doctor`: a ClientHello and two retransmissions
 

@@ -85,7 +85,9 @@ class _Search:
             refused = error
         # Nothing listens there. The regular port knows whether the window is open, and where.
         regular = replace(address, port=self._target.port or REGULAR_PORT)
-        is_known = bool(self._target.port) or address.port == PAIRING_PORT
+        is_known = bool(self._target.port) or address.port in {PAIRING_PORT, REGULAR_PORT}
+        if regular == address:
+            raise no_daemon(regular)
         try:
             return await self._offered(regular)
         except OtherPort as other:
@@ -97,7 +99,7 @@ class _Search:
             raise
         except PeerError as error:
             if is_known and isinstance(error, Unreachable) and error.refused:
-                raise no_daemon(address, regular) from None
+                raise no_daemon(regular, address) from None
             raise no_window(refused) from None
 
     async def _offered(self, address: Address) -> CoapsConnection:

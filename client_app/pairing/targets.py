@@ -102,10 +102,11 @@ def no_window(error: Unreachable) -> WindowClosed:
     return WindowClosed(f"the device is not open for pairing: {error}", advice=_OPEN_IT)
 
 
-def no_daemon(pairing: Address, regular: Address) -> Unreachable:
-    """The error if nothing listens on either port of a host."""
+def no_daemon(regular: Address, pairing: Address | None = None) -> Unreachable:
+    """The error if nothing listens on the regular port of a host, nor on the pairing port."""
+    where = f"{pairing}, nor on the regular port {regular.port}" if pairing else str(regular)
     return Unreachable(
-        f"nothing listens at {pairing}, nor on the regular port {regular.port}",
+        f"nothing listens at {where}",
         advice="The host is on, but no device runs there. Start `handfast-device run` on it, or "
         "check the address.",
         cause=Cause.REFUSED,

@@ -15,7 +15,7 @@ _REPORTS: Final = {
     errno.ECONNREFUSED: (
         Cause.REFUSED,
         "nothing listens at {address}",
-        "The host is on. Check that the device's daemon runs there, and the port.",
+        "The host is on, but the device's daemon is stopped, or uses another port.",
     ),
     errno.ENETUNREACH: (
         Cause.NO_NETWORK,

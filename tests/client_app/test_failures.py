@@ -48,21 +48,20 @@ def test_an_alarm_and_an_answer_come_before_all_others(other: PeerError) -> None
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ORDER[1], "its daemon does not listen on this port"),
-        (ORDER[2], "Allow UDP to this port"),
-        (ORDER[3], "UDP to this port is blocked"),
+        (ORDER[1], "its daemon is stopped"),
+        (ORDER[3], "UDP port 5684 is blocked"),
     ],
     ids=str,
 )
 def test_an_announcement_shows_that_the_device_is_on(error: PeerError, words: str) -> None:
-    advice = most_significant([Failure(error)], is_announced=True).advice
+    advice = most_significant([Failure(error, address=A)], is_announced=True).advice
     assert "is on" in advice
     assert words in advice
     assert "is on" not in most_significant([Failure(error)]).advice
 
 
-def test_an_announcement_says_nothing_about_an_address_that_cannot_be_used() -> None:
-    for error in ORDER[4:]:
+def test_an_announcement_says_nothing_about_other_causes() -> None:
+    for error in (ORDER[2], *ORDER[4:]):
         assert "is on" not in most_significant([Failure(error)], is_announced=True).advice
 
 

@@ -78,7 +78,14 @@ async def test_a_port_where_nothing_listens_is_no_closed_window_if_no_daemon_run
         await pair(device, tmp_path, HOST)
     assert caught.value.refused
     assert "handfast-device run" in caught.value.advice
-    # The regular port may be another one.
+    with pytest.raises(Unreachable, match=f"nothing listens at {HOST}:{free_port}"):
+        await pair(device, tmp_path, f"{HOST}:{free_port}")
+
+
+async def test_an_unusual_port_where_nothing_listens_may_be_that_of_a_closed_window(
+    device: Device, tmp_path: Path, free_port: int
+) -> None:
+    """The regular port may be an unusual one as well."""
     with pytest.raises(WindowClosed):
         await pair(device, tmp_path, f"{HOST}:{free_port}")
 

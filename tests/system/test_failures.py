@@ -176,6 +176,7 @@ PROVOKED: Final[dict[str, Callable[[Scene], Sequence[Provocation]]]] = {
     "daemon_stopped_but_announced": lambda scene: [scene.stopped()],
     "silent_address": lambda scene: [silent(scene)],
     "blocked_port": lambda scene: [blocked(scene)],
+    "blocked_port_and_hurry": lambda scene: [blocked(scene)],
     "rejected_port": lambda scene: [scene.stored(REGULAR), rejected(scene)],
     "rejected_port_of_ipv6": lambda scene: [scene.stored("[2001:db8::1]:5684"), rejected(scene)],
     "own_firewall": lambda scene: [scene.filtered("udp dport 5684 drop", "output", at_client=True)],
@@ -194,6 +195,7 @@ PROVOKED: Final[dict[str, Callable[[Scene], Sequence[Provocation]]]] = {
     "window_closed": lambda _scene: [],
     "window_closed_at_printed_address": lambda _scene: [],
     "no_daemon_to_pair_with": lambda scene: [scene.stopped()],
+    "no_daemon_at_printed_address": lambda scene: [scene.stopped()],
     "unknown_name_to_pair_with": lambda _scene: [],
     "blocked_port_diagnosed": lambda scene: [blocked(scene)],
     "daemon_stopped_diagnosed": lambda scene: [scene.stopped()],
@@ -205,6 +207,7 @@ TARGETS: Final = {
     "window_closed": "192.0.2.1:5685",
     "window_closed_at_printed_address": REGULAR,
     "no_daemon_to_pair_with": "192.0.2.1",
+    "no_daemon_at_printed_address": REGULAR,
     "unknown_name_to_pair_with": "attic",
 }
 
@@ -221,6 +224,8 @@ def test_a_failure_is_reported_as_the_table_says(
     for module in (doctor, finder, targets):
         monkeypatch.setattr(module, "DISCOVERY_SECONDS", 1.0)
     name, does = row["id"], DOES[row["does"]]
+    if name == "blocked_port_and_hurry":
+        does = get_soon
 
     async def act() -> Said:
         async with AsyncExitStack() as stack:
@@ -251,6 +256,14 @@ async def get(scene: Scene, alias: str) -> Said:
     async with Library(home=scene.client.home, limits=HASTY) as client:
         with pytest.raises(PeerError) as caught:
             await (await client.connect(alias)).get("/hello")
+    return _said(caught.value)
+
+
+async def get_soon(scene: Scene, alias: str) -> Said:
+    """The time of the call ends before that of an attempt."""
+    async with Library(home=scene.client.home) as client:
+        with pytest.raises(PeerError) as caught:
+            await client.connect(alias, timeout=2.6)
     return _said(caught.value)
 
 
