@@ -27,6 +27,7 @@ _POLL_SECONDS: Final = 0.1
 _MODULES: Final = {"handfast": "client_app", "handfast-device": "device_app"}
 
 _CODE: Final = re.compile(r"[0-9]{4}-[0-9]{4}")
+_LABEL: Final = re.compile(r"HANDFAST:1\S+")
 
 Say = Callable[[str], object]
 T = TypeVar("T")
@@ -68,11 +69,20 @@ async def _tour(stage: "_Stage") -> None:
     window = await stage.run(f"handfast-device {device} open --no-wait")
     await stage.run(f"handfast {anna} {here} discover --timeout 2s")
 
-    stage.chapter(
-        "Pair with the code that the device shows. It authenticates both sides to each other, so\n"
-        "a man in the middle is detected. On a terminal, the client asks for the code."
-    )
-    await stage.run(f"handfast {anna} {here} pair {_id(made)} --name anna --code {_code(window)}")
+    if code := _CODE.search(window):
+        stage.chapter(
+            "Pair with the code that the device shows. It authenticates both sides to each other, "
+            "so\na man in the middle is detected. On a terminal, the client asks for the code."
+        )
+        await stage.run(f"handfast {anna} {here} pair {_id(made)} --name anna --code {code[0]}")
+    else:
+        stage.chapter(
+            "Pair with a label: the device shows no code, for the reason above. The label\n"
+            "authenticates both sides to each other, so a man in the middle is detected."
+        )
+        label = _label(await stage.run(f"handfast-device {device} label"))
+        await stage.run(f"handfast-device {device} open --no-wait --methods label")
+        await stage.run(f"handfast {anna} {here} pair {shlex.quote(label)} --name anna")
 
     stage.chapter("From now on, both sides accept only the key that they have stored.")
     await stage.run(f"handfast {anna} get kitchen /hello")
@@ -106,14 +116,11 @@ def _id(shown: str) -> str:
     return shown.partition("id ")[2].split()[0]
 
 
-def _code(shown: str) -> str:
-    """The code in what `open` prints."""
-    found = _CODE.search(shown)
+def _label(shown: str) -> str:
+    """The text of the label in what `label` prints."""
+    found = _LABEL.search(shown)
     if found is None:
-        raise PeerError(
-            "the device shows no pairing code",
-            advice="Install handfast with its extra `code`.",
-        )
+        raise PeerError("the device has printed no label")
     return found[0]
 
 

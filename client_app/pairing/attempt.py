@@ -86,6 +86,8 @@ class PairingAttempt:
         offer = self._offer
         self._on_device(FoundDevice(offer.name or self._target.name, self._key, str(self._address)))
         method = inputs.method_for(offer)
+        if note := inputs.passed_over(offer, method):
+            self._on_note(note)
         self._regular = replace(self._address, port=await self._regular_port(offer))
         known = self._book.by_fingerprint(self._key)
         alias = self._alias(alias, offer, known)

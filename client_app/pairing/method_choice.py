@@ -85,6 +85,16 @@ class MethodInputs:
             advice="Choose a method with --method, or open the pairing window with another method.",
         )
 
+    def passed_over(self, offer: Offer, chosen: Method) -> str:
+        """Return why a stronger method of the offer is not used, if a library is missing here."""
+        no_curve = jpake.unavailable()
+        offered = _known(offer)
+        if self.method or not no_curve or Method.CODE not in offered:
+            return ""
+        if chosen not in offered[offered.index(Method.CODE) :]:
+            return ""
+        return f"the method code is stronger than {chosen} and cannot be used here: {no_curve}"
+
     def _wanted(self, name: str, offer: Offer) -> Method:
         offered = _known(offer)
         method = Method.named(name)
@@ -96,7 +106,7 @@ class MethodInputs:
             )
         if lacking := self._lacking(method):
             raise UsageError(
-                f"the pairing method {name} cannot be used: {lacking}",
+                f"the pairing method {name} cannot be used here: {lacking}",
                 advice="Give what is missing, or choose another method with --method.",
             )
         return method

@@ -55,4 +55,8 @@ def label(
         for line in qr.stderr_lines(created["text"]):
             output.message(line)
     if not cli.as_json:
+        from peer.pairing import jpake  # noqa: PLC0415 - takes long, for this verb only
+
         cli.message(_NEXT_STEPS)
+        if no_curve := jpake.unavailable():
+            cli.message(f"The code cannot be used here: {no_curve}.")

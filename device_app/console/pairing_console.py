@@ -165,6 +165,8 @@ def window_view(service: PairingService) -> WindowView:
     }
     if blocked := service.seconds_blocked():
         view["blocked_seconds"] = round(blocked)
+    if not_offered := service.methods.not_installed():
+        view["not_offered"] = not_offered
     if code := service.methods.shown_code:
         view["code"] = code
     return {**view, "device_id": service.device.device_id, "fingerprint": service.device.hex}

@@ -92,6 +92,7 @@ class WindowView(TypedDict):
     seconds_left: NotRequired[float]
     role: NotRequired[str]
     methods: NotRequired[list[str]]
+    not_offered: NotRequired[dict[str, str]]
     failures: NotRequired[int]
     blocked_seconds: NotRequired[int]
     trouble: NotRequired[str]

@@ -76,9 +76,13 @@ class BoardMethods:
         required = [_method_named(name) for name in wanted]
         for method in required:
             if lacking := self.lacking(method, pressed=pressed, counts_attempts=counts_attempts):
+                is_installed = method not in self.not_installed()
+                correction = "correct the table [board] of device.toml"
                 raise UsageError(
                     f"the method {method} cannot be offered: {lacking}",
-                    advice="Offer another method, or correct the table [board] of device.toml.",
+                    advice=f"Offer another method, or {correction}."
+                    if is_installed
+                    else "Then start the daemon again. All other methods work without it.",
                 )
         return [
             self._offer(method)
@@ -115,6 +119,11 @@ class BoardMethods:
             case _:
                 assert_never(method)
         return why if is_missing else ""
+
+    def not_installed(self) -> dict[str, str]:
+        """Return the methods whose library is missing on this device, each with the reason."""
+        no_curve = jpake.unavailable()
+        return {Method.CODE.value: no_curve} if no_curve else {}
 
     def renew(self, *, wanted: bool) -> None:
         """Show another code from now on; none if `wanted` is false or the board cannot show one."""

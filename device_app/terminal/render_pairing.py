@@ -55,8 +55,17 @@ def window_lines(window: WindowView) -> list[str]:
         *lock_lines(window),
         "On the client, run:",
         *(f"  {line}" for line in client_command_lines(window["methods"])),
+        *not_offered_lines(window),
         f"If the client does not find this device: handfast pair ADDRESS:{window['port']}",
         *code_lines(window),
+    ]
+
+
+def not_offered_lines(window: WindowView) -> list[str]:
+    """The methods whose library is missing on the device."""
+    return [
+        f"The method {method} is not offered: {reason}."
+        for method, reason in window.get("not_offered", {}).items()
     ]
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from device_app.console.answers import ClockAnswer
 from device_app.console.views import AnnouncementView, StatusAnswer, StoreView, WindowView
-from device_app.terminal.render_pairing import label_line, lock_lines
+from device_app.terminal.render_pairing import label_line, lock_lines, not_offered_lines
 from device_app.terminal.render_policy import policy_files
 from peer.identity import Fingerprint
 from peer.terminal import layout
@@ -52,7 +52,7 @@ def status_lines(status: StatusAnswer) -> list[str]:
         found.append(f"code         {window['code']}")
     if status["failures"]:
         found.append(f"attempts     {status['failures']} failed since the last pairing")
-    found += [f"{' ' * 13}{line}" for line in lock_lines(window)]
+    found += [f"{' ' * 13}{line}" for line in (*lock_lines(window), *not_offered_lines(window))]
     found += [
         f"label        {label_line(status['label'], is_possible=status['board']['label'])}",
         f"pending      {len(status['pending'])}",

@@ -67,7 +67,7 @@ _ECPARAMETERS = {SERVER: b"\x03\x00\x17", CLIENT: b""}  # named_curve secp256r1 
 def unavailable() -> str:
     """Return why pairing by a code is not possible here; an empty string if it is."""
     lacking = p256.unavailable()
-    return f"{lacking}; install handfast with its extra `code`" if lacking else ""
+    return f"{lacking}; install pycryptodome 4 or newer" if lacking else ""
 
 
 def identities(client: bytes, device: bytes) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,6 +87,55 @@ def test_the_client_pairs_with_the_shown_code(shell: Shell, device_thread: Devic
     listed = json.loads(shell("devices", "--json").out)
     assert listed["devices"][0]["method"] == "code"
     assert "by code" in shell("devices").out
+
+
+NO_CURVE = "pycryptodome is not installed; install pycryptodome 4 or newer"
+
+
+@pytest.fixture
+def no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This client's Python has no pycryptodome; the device's has."""
+    missing = SimpleNamespace(unavailable=lambda: NO_CURVE)
+    monkeypatch.setattr("client_app.pairing.method_choice.jpake", missing)
+
+
+@pytest.mark.usefixtures("no_curve")
+def test_a_client_without_the_library_says_why_it_does_not_take_the_code(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
+    at = open_window(device_thread, "code", "compare")
+    expected = str(device_thread.do(lambda app: app.identity.fingerprint.hex))
+    answer_all(device_thread, accept=True)
+    done = shell("pair", at, "--expect-fingerprint", expected, "--name", "anna", "--yes")
+    assert done.code == 0, done
+    assert (
+        f"the method code is stronger than compare and cannot be used here: {NO_CURVE}" in done.err
+    )
+    assert method_of(device_thread, "anna") == "compare"
+
+
+@pytest.mark.usefixtures("no_curve")
+def test_a_code_for_a_client_without_the_library_is_refused(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
+    at = open_window(device_thread)
+    refused = shell("pair", at, "--code", shown_code(device_thread))
+    assert refused.code == 2
+    assert f"the pairing method code cannot be used here: {NO_CURVE}" in refused.err
+    assert failures(device_thread) == 0
+
+
+@pytest.mark.usefixtures("no_curve")
+def test_nothing_is_said_if_the_user_chose_the_method_or_the_device_offers_no_code(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
+    expected = str(device_thread.do(lambda app: app.identity.fingerprint.hex))
+    answer_all(device_thread, accept=True)
+    for names, options in ((("compare",), ()), (("code", "compare"), ("--method", "compare"))):
+        at = open_window(device_thread, *names)
+        proof = ("--expect-fingerprint", expected, "--yes")
+        done = shell("pair", at, *proof, *options)
+        assert (done.code, "stronger" in done.err) == (0, False), done
 
 
 @pytest.mark.parametrize(
