@@ -54,8 +54,8 @@ interop: $(DEV) .venv/node/npm-coap  ## run the foreign programs whose toolchain
 
 # Run this with the oldest supported Python: it requires the most backports, and newer versions ignore them.
 lock: $(DEV)  ## pin the newest allowed versions in requirements*.lock
-	$(COMPILE) --extra code --output-file requirements.lock pyproject.toml
-	$(COMPILE) --extra code --extra scan --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra scan --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra foreign --constraint requirements-dev.lock --output-file requirements-foreign.lock pyproject.toml
 
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --no-strip-extras --generate-hashes \

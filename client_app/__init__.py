@@ -1,11 +1,9 @@
 """The handfast client: a Python library, and the command line built on it.
 
-`from client_app import Client` is the asynchronous API, `from client_app.sync import Client` the
-blocking one. The names of this package are imported on first use, because the command line imports
-it for every verb and most verbs need no network.
+Scripts import `handfast`, which has all public names. Those of this package are imported on first
+use, because the command line imports it for every verb and most verbs need no network.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,21 +27,23 @@ __all__ = [
     "Whoami",
 ]
 
-_HOMES = {
-    "Administration": "client_app.administration",
-    "UNCHANGED": "client_app.administration",
-    "Client": "client_app.client",
-    "Comparison": "client_app.pairing.ceremony",
-    "Paired": "client_app.models",
-    "Device": "client_app.device",
-    "Whoami": "client_app.models",
-    "KnownDevice": "client_app.models",
-    "Format": "client_app.content",
-    "Reply": "client_app.content",
-}
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+    import importlib
 
+    _HOMES = {
+        "Administration": "client_app.administration",
+        "UNCHANGED": "client_app.administration",
+        "Client": "client_app.client",
+        "Comparison": "client_app.pairing.ceremony",
+        "Paired": "client_app.models",
+        "Device": "client_app.device",
+        "Whoami": "client_app.models",
+        "KnownDevice": "client_app.models",
+        "Format": "client_app.content",
+        "Reply": "client_app.content",
+    }
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)

@@ -147,7 +147,10 @@ class Administration(UserAdministration):
         """
         fetch = partial(self._page, timeout=timeout)
         observe = partial(self._observed, timeout=timeout, retry=retry, on_note=on_note)
-        return Observation(lambda: audit.follow(fetch, observe, since=since, last=last))
+        return Observation(
+            lambda: audit.follow(fetch, observe, since=since, last=last),
+            subject=f"the events of {self._session.alias}",
+        )
 
     async def _page(
         self, query: Mapping[str, int], *, timeout: float | None = LIST_SECONDS

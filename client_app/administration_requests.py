@@ -18,6 +18,9 @@ class Unchanged(Enum):
 
     UNCHANGED = 0
 
+    def __repr__(self) -> str:
+        return self.name
+
 
 UNCHANGED: Final = Unchanged.UNCHANGED
 """Keep a time as it is (None removes the limit)."""
@@ -34,6 +37,14 @@ class AdministrationRequests:
 
     def __init__(self, session: DeviceSession) -> None:
         self._session = session
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.alias}>"
+
+    @property
+    def alias(self) -> str:
+        """The alias of the device on this client."""
+        return self._session.alias
 
     async def _seconds(self, when: When) -> float | None:
         """Convert a time to seconds since 1970.

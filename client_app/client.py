@@ -93,6 +93,9 @@ class Client:
         self._devices: dict[Fingerprint, Device] = {}
         self._turns: defaultdict[Fingerprint, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    def __repr__(self) -> str:
+        return f"<Client of {self.home.folder}>"
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from client_app.limits import RESPONSE_BODY_BYTES
 from peer import cbor, json_text
@@ -75,7 +76,7 @@ class Reply:
         return self.payload.decode("utf-8", "replace")
 
     @property
-    def value(self) -> object:
+    def value(self) -> Any:  # noqa: ANN401 - like json.loads
         """The body as a value: CBOR and JSON parsed, text as str, the rest as bytes.
 
         Raises `Malformed` if the body does not parse in its content format.

@@ -38,6 +38,11 @@ class Device:
         self.known = known
         self._session = session
 
+    def __repr__(self) -> str:
+        known = self.known
+        user = f", user {known.user}" if known.user else ""
+        return f"<Device {known.alias} ({known.fingerprint.device_id}){user}>"
+
     @property
     def alias(self) -> str:
         """The alias of the device on this client."""
@@ -211,7 +216,10 @@ class Device:
                 on_note=on_note,
             )
 
-        return Observation(observe) if gaps else Observation(lambda: without_gaps(observe()))
+        subject = f"{path} on {self.alias}"
+        if gaps:
+            return Observation(observe, subject=subject)
+        return Observation(lambda: without_gaps(observe()), subject=subject)
 
     async def close(self) -> None:
         """End the session. The next request opens a new one."""

@@ -56,9 +56,11 @@ class EventLoopThread:
             self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks if task])
             raise
 
-    def iterate(self, start: Callable[[], AsyncIterator[T]]) -> "BlockingIterator[T]":
+    def iterate(
+        self, start: Callable[[], AsyncIterator[T]], *, subject: str
+    ) -> "BlockingIterator[T]":
         """Return the items of an asynchronous iterator. Leaving a loop over them closes it."""
-        return BlockingIterator(self, start)
+        return BlockingIterator(self, start, subject=subject)
 
     def discard(self, stream: AsyncIterator[object]) -> None:
         """Close an asynchronous iterator, from any thread, and wait for it if that is possible."""
@@ -95,12 +97,19 @@ class BlockingIterator(Generic[T]):
     Args:
         loop: where the asynchronous iterator runs.
         start: makes it.
+        subject: where the items come from, for `repr`.
     """
 
-    def __init__(self, loop: EventLoopThread, start: Callable[[], AsyncIterator[T]]) -> None:
+    def __init__(
+        self, loop: EventLoopThread, start: Callable[[], AsyncIterator[T]], *, subject: str
+    ) -> None:
         self._loop = loop
         self._start = start
+        self._subject = subject
         self._stream: AsyncIterator[T] | None = None
+
+    def __repr__(self) -> str:
+        return f"<blocking iterator over {self._subject}>"
 
     def __iter__(self) -> Iterator[T]:
         try:

@@ -50,11 +50,16 @@ class Observation(Generic[T]):
 
     Args:
         start: begins to observe; its iterator ends with `aclose`.
+        subject: what is observed, for `repr`.
     """
 
-    def __init__(self, start: Callable[[], AsyncGenerator[T, None]]) -> None:
+    def __init__(self, start: Callable[[], AsyncGenerator[T, None]], *, subject: str) -> None:
         self._start = start
+        self._subject = subject
         self._states: AsyncGenerator[T, None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Observation of {self._subject}>"
 
     def __aiter__(self) -> "_Loop[T]":
         return _Loop(self)

@@ -55,36 +55,28 @@ Wrapped_co = TypeVar("Wrapped_co", covariant=True)  # a blocking object has the 
 _log = logging.getLogger(__name__)
 
 
-class _Blocking(Generic[Asynchronous, P, T]):
-    """A blocking version of an asynchronous method, with the same arguments."""
-
-    def __init__(self, work: Callable[Concatenate[Asynchronous, P], Work[T]]) -> None:
-        self._work = work
-        self.__doc__ = work.__doc__
-
-    @overload
-    def __get__(self, wrapper: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, wrapper: "_Wrapper[Asynchronous]", owner: type) -> Callable[P, T]: ...
-    def __get__(
-        self, wrapper: "_Wrapper[Asynchronous] | None", owner: type
-    ) -> Self | Callable[P, T]:
-        if wrapper is None:
-            return self
-
-        @functools.wraps(self._work)
-        def call(*args: P.args, **options: P.kwargs) -> T:
-            return wrapper.loop.call(self._work(wrapper.wrapped, *args, **options))
-
-        return call
-
-
 class _Wrapper(Generic[Wrapped_co]):
     """An asynchronous object, and the loop in which its methods run."""
 
     def __init__(self, loop: EventLoopThread, wrapped: Wrapped_co) -> None:
         self.loop = loop
         self.wrapped = wrapped
+
+    def __repr__(self) -> str:
+        return f"<blocking {repr(self.wrapped).strip('<>')}>"
+
+
+def _blocking(
+    work: Callable[Concatenate[Asynchronous, P], Work[T]],
+) -> Callable[Concatenate[_Wrapper[Asynchronous], P], T]:
+    """Return the blocking version of an asynchronous method, with the same signature."""
+
+    @functools.wraps(work)
+    def call(self: _Wrapper[Asynchronous], /, *args: P.args, **options: P.kwargs) -> T:
+        return self.loop.call(work(self.wrapped, *args, **options))
+
+    call.__module__ = __name__
+    return call
 
 
 class Administration(_Wrapper[administration.Administration]):
@@ -93,23 +85,23 @@ class Administration(_Wrapper[administration.Administration]):
     See `client_app.administration.Administration`.
     """
 
-    users = _Blocking(administration.Administration.users)
-    user = _Blocking(administration.Administration.user)
-    add_user = _Blocking(administration.Administration.add_user)
-    set_user = _Blocking(administration.Administration.set_user)
-    remove_user = _Blocking(administration.Administration.remove_user)
-    add_key = _Blocking(administration.Administration.add_key)
-    remove_key = _Blocking(administration.Administration.remove_key)
-    roles = _Blocking(administration.Administration.roles)
-    policies = _Blocking(administration.Administration.policies)
-    check = _Blocking(administration.Administration.check)
-    invite = _Blocking(administration.Administration.invite)
-    invites = _Blocking(administration.Administration.invites)
-    withdraw = _Blocking(administration.Administration.withdraw)
-    open_window = _Blocking(administration.Administration.open_window)
-    window = _Blocking(administration.Administration.window)
-    close_window = _Blocking(administration.Administration.close_window)
-    events = _Blocking(administration.Administration.events)
+    users = _blocking(administration.Administration.users)
+    user = _blocking(administration.Administration.user)
+    add_user = _blocking(administration.Administration.add_user)
+    set_user = _blocking(administration.Administration.set_user)
+    remove_user = _blocking(administration.Administration.remove_user)
+    add_key = _blocking(administration.Administration.add_key)
+    remove_key = _blocking(administration.Administration.remove_key)
+    roles = _blocking(administration.Administration.roles)
+    policies = _blocking(administration.Administration.policies)
+    check = _blocking(administration.Administration.check)
+    invite = _blocking(administration.Administration.invite)
+    invites = _blocking(administration.Administration.invites)
+    withdraw = _blocking(administration.Administration.withdraw)
+    open_window = _blocking(administration.Administration.open_window)
+    window = _blocking(administration.Administration.window)
+    close_window = _blocking(administration.Administration.close_window)
+    events = _blocking(administration.Administration.events)
 
     def follow_events(
         self,
@@ -132,21 +124,22 @@ class Administration(_Wrapper[administration.Administration]):
                 timeout=timeout,
                 retry=retry,
                 on_note=on_note or _log.warning,
-            )
+            ),
+            subject=f"the events of {self.wrapped.alias}",
         )
 
 
 class Device(_Wrapper[device.Device]):
     """A paired device; see `client_app.device.Device`."""
 
-    get = _Blocking(device.Device.get)
-    fetch = _Blocking(device.Device.fetch)
-    put = _Blocking(device.Device.put)
-    post = _Blocking(device.Device.post)
-    patch = _Blocking(device.Device.patch)
-    delete = _Blocking(device.Device.delete)
-    whoami = _Blocking(device.Device.whoami)
-    close = _Blocking(device.Device.close)
+    get = _blocking(device.Device.get)
+    fetch = _blocking(device.Device.fetch)
+    put = _blocking(device.Device.put)
+    post = _blocking(device.Device.post)
+    patch = _blocking(device.Device.patch)
+    delete = _blocking(device.Device.delete)
+    whoami = _blocking(device.Device.whoami)
+    close = _blocking(device.Device.close)
 
     @property
     def known(self) -> KnownDevice:
@@ -215,7 +208,7 @@ class Device(_Wrapper[device.Device]):
                 on_note=on_note or _log.warning,
             )
 
-        return self.loop.iterate(start)
+        return self.loop.iterate(start, subject=f"{path} on {self.known.alias}")
 
 
 class PairingOptions(TypedDict, total=False):
@@ -235,8 +228,8 @@ class PairingOptions(TypedDict, total=False):
 class Client(_Wrapper[client.Client]):
     """A client identity and its paired devices; see `client_app.client.Client`."""
 
-    redeem = _Blocking(client.Client.redeem)
-    discover = _Blocking(client.Client.discover)
+    redeem = _blocking(client.Client.redeem)
+    discover = _blocking(client.Client.discover)
 
     def __init__(
         self,
@@ -269,7 +262,7 @@ class Client(_Wrapper[client.Client]):
 
     def watch(self) -> "Iterator[Advert]":
         """Yield each device on the LAN, and again when it changes or leaves. Does not end."""
-        return self.loop.iterate(self.wrapped.watch)
+        return self.loop.iterate(self.wrapped.watch, subject="the devices on the LAN")
 
     def pair(
         self,

@@ -1,1 +1,1 @@
-"""The device's daemon: composition, CoAP resources, and how a board asks its user."""
+"""The daemon of a handfast device: composition, CoAP resources, and how a board asks its user."""

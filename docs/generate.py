@@ -28,7 +28,7 @@ from peer.errors import PeerError
 DOCS: Final = Path(__file__).parent
 REFERENCE: Final = DOCS / "reference"
 API_FOLDER: Final = Path(__file__).parents[1] / "build" / "docs"
-API: Final = ("client_app", "client_app.sync", "peer.errors", "device_app.resource_spec")
+API: Final = ("handfast", "device_app.resource_spec")
 """The modules with a public interface: those of scripts, and the one of a device's modules."""
 
 _HEAD = """# Command line
@@ -110,9 +110,10 @@ def _cell(text: str) -> str:
 
 _ERRORS_HEAD = """# Errors
 
-The exceptions of the client library. All derive from `PeerError` in `peer/errors.py`. `str(error)`
-says what happened; `error.advice` says what to do next, or is empty; `error.exit_code` is the exit
-code of `handfast` and `handfast-device`. An indented class derives from the one above it.
+The exceptions of the client library, as scripts import them. All derive from `PeerError`.
+`str(error)` says what happened; `error.advice` says what to do next, or is empty; `error.exit_code`
+is the exit code of `handfast` and `handfast-device`. An indented class derives from the one above
+it.
 
 With `--json`, a command that fails prints one object on standard error: `{"schema": 1, "error":
 {"kind": "Denied", "exit": 7, "message": "…", "advice": "…"}}`, where `kind` is the class.
@@ -134,7 +135,7 @@ def _error_rows(kind: type[PeerError], depth: int) -> Iterator[str]:
     """Yield the row of a class, and then of those below it."""
     meaning = _cell(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0])
     indent = "&emsp;" * depth
-    yield f"| {indent}`{kind.__module__}.{kind.__name__}` | {kind.exit_code} | {meaning} |"
+    yield f"| {indent}`handfast.{kind.__name__}` | {kind.exit_code} | {meaning} |"
     for below in sorted(kind.__subclasses__(), key=lambda one: (one.exit_code, one.__name__)):
         if below.__module__ in {"peer.errors", "client_app.errors"}:
             yield from _error_rows(below, depth + 1)
@@ -173,7 +174,7 @@ def write_api(folder: Path) -> None:
             setattr(module, name, getattr(module, name))
     pdoc.render.configure(docformat="google")
     with warnings.catch_warnings(action="error"):
-        pdoc.pdoc(*API, output_directory=folder)
+        pdoc.pdoc(*API, "!handfast.packages", output_directory=folder)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ import sys
 
 import aiomqtt
 
-from client_app import Client, Device
-from peer.errors import PeerError
+from handfast import Client, Device, PeerError
 
 PREFIX = "handfast"
 RETRY_SECONDS = 5.0

@@ -12,8 +12,7 @@ import asyncio
 import json
 import sys
 
-from client_app import Client
-from peer.errors import PeerError
+from handfast import Client, PeerError
 
 SECONDS = 10.0  # for each device
 

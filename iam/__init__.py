@@ -1,4 +1,4 @@
-"""Users, keys, roles, policies, and the store that keeps them.
+"""Users, keys, roles and policies of a handfast device, and the store that keeps them.
 
 All values are immutable and all transitions are pure functions. Only `iam.store`, its files and
 `iam.audit` use the disk; nothing here reads a clock, a socket or a random source.

@@ -1,1 +1,4 @@
-"""The shared core: keys, DTLS, CoAP over DTLS, and pairing. It has no users, roles or policies."""
+"""The shared core of handfast: keys, DTLS, CoAP over DTLS, and pairing.
+
+It has no users, roles or policies.
+"""

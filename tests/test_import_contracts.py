@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("peer", "iam", "device_app", "client_app")
+PACKAGES = ("handfast", "peer", "iam", "device_app", "client_app")
 
 # (contract, file, line to add). The line is never run, only read.
 VIOLATIONS = [
@@ -24,6 +24,10 @@ VIOLATIONS = [
     ("apps-on-top", "peer/net/__init__.py", "import device_app"),
     ("apps-on-top", "iam/__init__.py", "import client_app"),
     ("client-without-iam", "client_app/__init__.py", "import iam"),
+    ("face-on-top", "peer/__init__.py", "import handfast"),
+    ("face-on-top", "client_app/__init__.py", "import handfast"),
+    ("face-of-the-client", "handfast/__init__.py", "import iam"),
+    ("face-of-the-client", "handfast/sync.py", "import device_app"),
     ("peer-layers", "peer/errors.py", "import peer.limits"),
     ("peer-layers", "peer/limits.py", "import peer.identity"),
     ("peer-layers", "peer/identity.py", "import peer.dtls"),

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
@@ -15,33 +16,20 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.kit.distribution import PACKAGES, ROOT, build, our_files
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("peer", "iam", "device_app", "client_app")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME_LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
 FOREIGN_LOCK = ROOT / "requirements-foreign.lock"
 LOCKS = {
-    RUNTIME_LOCK: ("code",),
-    DEV_LOCK: ("code", "scan", "test", "dev"),
+    RUNTIME_LOCK: (),
+    DEV_LOCK: ("scan", "test", "dev"),
     FOREIGN_LOCK: ("foreign",),
 }
 every_lock = pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
-
-MADE_BY_TOOLS = re.compile(
-    r"^(\.git|\.venv|build|dist|__pycache__|\..+_cache|\.hypothesis|\.coverage.*|.+\.egg-info)$"
-)
-
-
-def our_files() -> list[Path]:
-    """Every file of the project, found without git so that an unpacked archive can be tested."""
-    found = []
-    for folder, folders, files in os.walk(ROOT):
-        folders[:] = [name for name in folders if not MADE_BY_TOOLS.match(name)]
-        found += [Path(folder, name) for name in files if not MADE_BY_TOOLS.match(name)]
-    return found
 
 
 def lines_with(pattern: str, files: list[Path]) -> list[str]:
@@ -104,6 +92,7 @@ def test_the_top_level_has_only_known_files_and_folders() -> None:
         "requirements-dev.lock",
         "requirements-foreign.lock",
         "Makefile",
+        "MANIFEST.in",
         ".gitignore",
     }
     texts = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"}
@@ -207,35 +196,29 @@ def test_the_dependencies_equal_the_imports_of_the_code() -> None:
     foreign -= {*PACKAGES, "_typeshed"}  # the latter is for type checkers only
     distributions = packages_distributions()
     used = {canonicalize_name(distributions[name][0]) for name in foreign}
-    declared = {canonicalize_name(each.name) for each in requirements("code", "scan")[1:]}
+    declared = {canonicalize_name(each.name) for each in requirements("scan")[1:]}
     assert used == declared
 
 
 # ------------------------------------------------------------------------------------------ package
 
 
-def test_the_wheel_contains_only_the_four_typed_packages(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    for name in (*PACKAGES, "tests", "docs"):
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tree / name)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
-    build = (
-        "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
-    )
-    subprocess.run(
-        [sys.executable, "-c", build, str(tmp_path)], cwd=tree, check=True, capture_output=True
-    )
-    (wheel,) = tmp_path.glob("handfast-*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
+def test_the_wheel_contains_only_the_typed_packages(tmp_path: Path) -> None:
+    names = set(zipfile.ZipFile(build("wheel", tmp_path)).namelist())
     ours = {file.relative_to(ROOT) for file in our_files()}
     shipped = {str(path) for path in ours if path.parts[0] in PACKAGES}
     about = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     assert names - about == shipped
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert any(name.endswith("/licenses/LICENSE") for name in about)
+
+
+def test_the_source_archive_contains_every_file(tmp_path: Path) -> None:
+    """Docs and tests too: `make test` works in the unpacked archive."""
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        files = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    of_tools = {name for name in files if "egg-info" in name} | {"PKG-INFO", "setup.cfg"}
+    assert files - of_tools == {str(file.relative_to(ROOT)) for file in our_files()}
 
 
 @pytest.mark.parametrize("command", ["client_app", "device_app"])

@@ -182,3 +182,26 @@ async def still_running() -> set[object]:
         return set()
     _, pending = await asyncio.wait(requests, timeout=5)
     return set(pending)
+
+
+def test_the_repr_of_each_object_says_what_it_is(
+    client: Client, board_thread: BoardThread, home: Path
+) -> None:
+    """Of both interfaces, also without a connection."""
+    kitchen = client.connect("kitchen")
+    device = f"Device kitchen ({board_thread.board.fingerprint.device_id}), user anna"
+    expected = {
+        client: f"Client of {home}",
+        kitchen: device,
+        kitchen.iam: "Administration of kitchen",
+    }
+    for value, text in expected.items():
+        assert repr(value) == f"<blocking {text}>"
+        assert repr(value.wrapped) == f"<{text}>"
+    assert repr(kitchen.wrapped.observe("/a?b=c")) == "<Observation of /a?b=c on kitchen>"
+    assert repr(kitchen.wrapped.iam.follow_events()) == "<Observation of the events of kitchen>"
+    assert repr(kitchen.observe("/a")) == "<blocking iterator over /a on kitchen>"
+    assert repr(kitchen.iam.follow_events()) == "<blocking iterator over the events of kitchen>"
+    assert repr(client.watch()) == "<blocking iterator over the devices on the LAN>"
+    kitchen.close()
+    assert repr(kitchen) == f"<blocking {device}>"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 PROSE = re.sub(r"^ *```.*?^ *```", "", TEXT, flags=re.DOTALL | re.MULTILINE)
 QUOTED = re.findall(r"`([^`\n]+)`", PROSE)
-PACKAGES = ("peer", "iam", "device_app", "client_app")
+PACKAGES = ("handfast", "peer", "iam", "device_app", "client_app")
 TIMEOUT_SECONDS = 110.0
 
 

@@ -1,4 +1,4 @@
-"""The Python scripts of the README and docs/howto run, and `make demo` prints the shown output.
+"""The Python scripts of the README and docs/howto run.
 
 The scripts use a device that serves the lamp of docs/howto/resources.md.
 """
@@ -6,7 +6,6 @@ The scripts use a device that serves the lamp of docs/howto/resources.md.
 import asyncio
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,18 +18,6 @@ from peer.net.locality_verdict import LocalMode
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 ROOT = Path(__file__).parents[2]
-DEMO_TIMEOUT_SECONDS = 120.0
-# `make demo` installs requirements.lock only, so these modules are absent there.
-WITHOUT_EXTRAS = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name in {"PIL", "zxingcpp", "ecdsa", "hypothesis", "pytest", "pycose", "pycddl"}:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
-"""
 
 
 def block(page: str) -> str:
@@ -125,23 +112,3 @@ def missing(excerpt: str, printed: str) -> list[str]:
         for line in excerpt.splitlines()
         if not any(re.fullmatch(pattern(line), each.strip()) for each in rest)
     ]
-
-
-def test_the_demo_prints_the_output_in_the_readme(tmp_path: Path) -> None:
-    """With what `make demo` installs, from the checkout itself."""
-    readme = (ROOT / "README.md").read_text()
-    found = re.search(r"<!-- printed by make demo -->\n```\n(.*?)```", readme, re.DOTALL)
-    assert found is not None
-    assert "\t@$(BIN)/handfast demo" in (ROOT / "Makefile").read_text()
-    (tmp_path / "sitecustomize.py").write_text(WITHOUT_EXTRAS)
-    demo = subprocess.run(
-        [sys.executable, "-m", "client_app", "demo"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=DEMO_TIMEOUT_SECONDS,
-        check=True,
-    )
-    assert missing(found[1], demo.stdout) == []
-    assert missing("$ handfast dance", demo.stdout) == ["$ handfast dance"]
