@@ -13,7 +13,8 @@ from client_app.client import Client
 from client_app.exchange import ask_me
 from client_app.failures import Failure, most_significant, other_key_here
 from client_app.host_port import HostPort
-from client_app.limits import DIAGNOSIS_SECONDS, DISCOVERY_SECONDS
+from client_app.key_copies import other_place
+from client_app.limits import COPY_PLACES, DIAGNOSIS_SECONDS, DISCOVERY_SECONDS
 from client_app.models import Check, CheckResult, KnownDevice
 from client_app.pairing.targets import announced_host_ports, listed
 from peer.errors import PeerError, PinMismatch
@@ -144,6 +145,27 @@ async def _device(
     finally:
         await connection.close()
     yield _window(adverts)
+    untried = list(addresses)[list(addresses).index(address) + 1 :]
+    async for check in _copies(client, known, address, untried[:COPY_PLACES]):
+        yield check
+
+
+async def _copies(
+    client: Client, known: KnownDevice, found: Address, others: Sequence[Address]
+) -> AsyncIterator[Check]:
+    """Report if another device has the same key; it proves the key as well."""
+
+    async def connect(address: Address) -> CoapsConnection:
+        pinned = known.fingerprint
+        return await client.connect_at(address, pinned=pinned, timeout=DIAGNOSIS_SECONDS)
+
+    if (other := await other_place(connect, found, others)) is not None:
+        yield _note(
+            "copies",
+            f"two devices have the key of {known.alias}: at {found} and at {other}",
+            "The SD card of one was probably copied. Give one of both a new key, by running "
+            "`handfast-device new-identity` on it, then pair with it again.",
+        )
 
 
 async def _addresses(

@@ -71,3 +71,6 @@ LOCK_SECONDS: Final = 5.0  # a writer waits this long for another one
 # `handfast demo`.
 DEMO_STEP_SECONDS: Final = 30.0  # one command
 DEMO_STOP_SECONDS: Final = 5.0  # the end of a process after each signal
+
+COPY_PLACES: Final = 4  # addresses of a device at which `doctor` looks for a copy of it
+COPY_ROUNDS: Final = 2  # of the comparison of two devices with one key, by their session tickets
