@@ -27,6 +27,7 @@ from device_app.console.console import Console
 from device_app.console.control_server import ControlServer
 from device_app.console.daemon_host import DaemonHost, handlers_of
 from device_app.console.device_status import DeviceStatus
+from device_app.console.identity_change import end_replaced_key
 from device_app.console.running import RESTARTING
 from device_app.console.store_recovery import note_recovery
 from device_app.console.views import StatusAnswer
@@ -55,7 +56,6 @@ from peer.net.site import GuardedSite
 from peer.net.udp import UdpSocket
 
 _log = logging.getLogger("handfast.store")
-_modules_log = logging.getLogger("handfast.modules")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -115,10 +115,12 @@ class App:
                 store, Access(), clocks or SystemClocks(), limits=settings.iam_limits
             )
             guard = Guard(access)
-            board = Board(settings.display_name, identity.fingerprint.device_id, guard.subject)
-            loaded = loading.load(settings.modules, paths.modules, board)
-            for warning in (text for one in loaded for text in one.warnings):
-                _modules_log.warning("%s", warning)
+            loaded = loading.load(
+                settings.modules,
+                paths.modules,
+                Board(settings.display_name, identity.fingerprint.device_id, guard.subject),
+            )
+            loading.log_warnings(loaded)
             app_actions = loading.actions_of(loaded)
             policy_set = PolicySet.read(paths.policies, app_actions)
             settings.require_role(policy_set.access.roles)
@@ -126,6 +128,7 @@ class App:
             access.clock.log_trouble()
             for warning in note_recovery(access):
                 _log.error("%s", warning)
+            end_replaced_key(access, identity.fingerprint)
             stack.callback(TimeKeeper(access.writer.keep).close)
 
             addresses = BoundAddresses(settings.public)
@@ -178,10 +181,17 @@ class App:
                 port=server.port,
                 pairing_port=settings.pairing_port,
                 interfaces=settings.interfaces,
+                audit=access.audit,
             )
             stack.push_async_callback(announcer.close)
             device_status = DeviceStatus(
-                settings, access, pairing, server, policies, announcer, name=settings.display_name
+                settings,
+                access,
+                pairing,
+                server,
+                policies,
+                announcer,
+                name=settings.display_name,
             )
             was_reset = asyncio.Event()
 
@@ -201,6 +211,7 @@ class App:
                 settings,
                 status=device_status.view,
                 reload_policies=reloader.reload,
+                key_file=paths.key,
                 restart=restart,
             )
             control_server = await ControlServer.start(paths.socket, handlers_of(Console(host)))

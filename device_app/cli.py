@@ -8,6 +8,7 @@ from device_app.commands import (
     check,
     daemon,
     events,
+    identity,
     invites,
     label,
     logs,
@@ -69,6 +70,7 @@ for verb in (
     daemon.clock,
     backup.backup,
     restore.restore,
+    identity.new_identity,
     daemon.reset,
     completion,
 ):

@@ -44,6 +44,10 @@ REFUSAL_REPEAT_SECONDS: Final = 10.0  # refusals of one kind and source are one 
 REFUSAL_SOURCES_MAX: Final = 256  # sources that are remembered, and kinds of their refusals
 WINDOW_EVENTS: Final = 10  # that one opened window, and those who pair through it, may cause
 
+# Announcements of this device's ID by other hosts (`access.elsewhere`).
+ELSEWHERE_SECONDS: Final = 3600.0  # between two events, and until `status` forgets a host
+ELSEWHERE_ADDRESSES: Final = 4  # hosts that `status` shows
+
 # Device time (`access.clock`).
 CLOCK_BEHIND_SECONDS: Final = 120.0  # a system clock that was set back by so little is believed
 CLOCK_JUMP_SECONDS: Final = 366 * 86_400.0  # a longer jump ahead is reported

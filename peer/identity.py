@@ -220,6 +220,19 @@ class Identity:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         atomic_write(path, self.key_pem(), replace=False, is_secret=True)
 
+    def replace(self, path: Path) -> None:
+        """Write the key in place of the one in a key file, durably: after a crash, it is either.
+
+        Raises `IdentityError` if it cannot be written; the old key is still there.
+        """
+        try:
+            atomic_write(path, self.key_pem(), is_secret=True)
+        except OSError as error:
+            raise IdentityError(
+                f"cannot write the key {path}: {error.strerror or error}",
+                advice="The device keeps its present key.",
+            ) from error
+
     @property
     def public_key(self) -> ec.EllipticCurvePublicKey:
         """The public key."""

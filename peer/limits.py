@@ -163,6 +163,12 @@ MULTICAST_RETRY_MAX_SECONDS: Final = 300.0
 """The longest pause before multicast DNS that failed is tried again."""
 ANNOUNCEMENT_REPEAT_SECONDS: Final = 1.2
 """When an announcement is repeated (RFC 6762 §8.3)."""
+DUPLICATE_QUESTION_SECONDS: Final = 600.0
+"""Between two questions of a device for its own name, which a copy of the device answers."""
+DUPLICATE_CHECK_SECONDS: Final = 10.0
+"""Between two checks of packets that seem to come from a copy of the device."""
+DUPLICATE_OWN_ADDRESSES: Final = 1024
+"""Own addresses that a device remembers after they have changed."""
 
 BODY_BEGIN_SECONDS: Final = 0.25
 """How long the next notification waits for the client to fetch the second block of the last one."""

@@ -41,4 +41,6 @@ class EventKind(StrEnum):
     STORE_RECOVERED = "store-recovered"
     STORE_RESTORED = "store-restored"
     STORE_CONFIRMED = "store-confirmed"
+    IDENTITY_REPLACED = "identity-replaced"
+    IDENTITY_ELSEWHERE = "identity-elsewhere"
     FACTORY_RESET = "factory-reset"

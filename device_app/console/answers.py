@@ -42,6 +42,20 @@ class ResetAnswer(TypedDict):
     kept_identity: bool
 
 
+class NewIdentityAnswer(IdentityView):
+    """`new-identity`; `was` is the former fingerprint. `changed` is false if it was another one.
+
+    `invites` is the number of invites that became invalid, `label` whether the label did, and
+    `users` the number of users, who are kept.
+    """
+
+    changed: bool
+    was: str
+    users: int
+    invites: int
+    label: bool
+
+
 # -- pairing ------------------------------------------------------------------------------------
 
 

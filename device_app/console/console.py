@@ -23,7 +23,7 @@ from device_app.access.bodies import (
 from device_app.access.explaining import PolicyExplanation, PolicyList
 from device_app.access.fields import fingerprint_untrusted
 from device_app.access.invitations import InviteRequest
-from device_app.console import audit, restore
+from device_app.console import audit, identity_change, restore
 from device_app.console.answers import (
     AuditEvent,
     CeremonyAnswer,
@@ -32,6 +32,7 @@ from device_app.console.answers import (
     DiscardAnswer,
     InviteAnswer,
     InvitesAnswer,
+    NewIdentityAnswer,
     PendingAnswer,
     RemovedAnswer,
     ResetAnswer,
@@ -81,6 +82,13 @@ class Console:
         """Factory reset: forget every user, and the device's key unless `keep_identity`."""
         self._host.reset(keep_identity=keep_identity)
         return {"reset": True, "kept_identity": keep_identity}
+
+    def new_identity(self, *, only_if: str | None = None) -> NewIdentityAnswer:
+        """Give the device a new key, and keep its users; see `identity_change`.
+
+        With `only_if`, do nothing unless this is the device's fingerprint.
+        """
+        return identity_change.new_identity(self._host, only_if=only_if)
 
     # -- pairing --------------------------------------------------------------------------------
 

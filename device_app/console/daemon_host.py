@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 from device_app.access.access_control import AccessControl
 from device_app.access.authority import Authority
@@ -18,7 +19,7 @@ from device_app.pairing.service import PairingService
 from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from device_app.reloader import PolicyReloadAnswer
 from device_app.settings.config import Settings
-from peer.identity import Identity
+from peer.identity import Fingerprint, Identity
 
 
 class DaemonHost:
@@ -34,6 +35,7 @@ class DaemonHost:
         *,
         status: Callable[[], StatusAnswer],
         reload_policies: Callable[[], Awaitable[PolicyReloadAnswer]],
+        key_file: Path,
         restart: Callable[[bool], None],
     ) -> None:
         """Collect what the console needs.
@@ -46,6 +48,7 @@ class DaemonHost:
             settings: the configuration.
             status: describes the daemon.
             reload_policies: puts the policy files in force.
+            key_file: the file of that key.
             restart: starts the device again after its answer; the argument keeps the key.
         """
         self.access = access
@@ -56,6 +59,7 @@ class DaemonHost:
         self.settings = settings
         self.identity = identity
         self._service = service
+        self._key_file = key_file
         self._restart = restart
 
     @property
@@ -77,6 +81,13 @@ class DaemonHost:
         self.pairing.close()  # its events name users, and are deleted with all others
         self.registry.forget_all(keep=(LABEL_RECORD,) if keep_identity else ())
         self._restart(keep_identity)
+
+    def new_identity(self) -> Fingerprint:
+        """Replace the key, and restart; the start withdraws what the old key had signed."""
+        identity = Identity.create()
+        identity.replace(self._key_file)
+        self._restart(True)
+        return identity.fingerprint
 
     def use_restored_store(self) -> None:
         """Restart with the same key."""

@@ -82,6 +82,7 @@ class DeviceStatus:
             "policy": self._policies.view(),
             "clock": clock_view(self._control.clock),
             "log": own_log(),
+            "elsewhere": self._announcer.elsewhere.view(),
             "store": store_view(self._control),
         }
 

@@ -11,7 +11,7 @@ from device_app.console.views import StatusAnswer
 from device_app.pairing.stored_label import StoredLabel
 from device_app.reloader import PolicyReloadAnswer
 from device_app.settings.config import Settings
-from peer.identity import Identity
+from peer.identity import Fingerprint, Identity
 
 if TYPE_CHECKING:  # the command line does without the daemon's part
     from device_app.console.pairing_console import PairingConsole
@@ -63,6 +63,9 @@ class ConsoleHost(Protocol):
 
     def reset(self, *, keep_identity: bool) -> None:
         """Forget every user, and the device's key unless `keep_identity`."""
+
+    def new_identity(self) -> Fingerprint:
+        """Give the device a new key, and return its fingerprint. Raises `IdentityError`."""
 
     def use_restored_store(self) -> None:
         """Take over a store whose users were replaced."""

@@ -22,6 +22,7 @@ from device_app.access.registry import Registry
 from device_app.console import arguments
 from device_app.console.answers import FingerprintAnswer, InitAnswer
 from device_app.console.console import Console
+from device_app.console.identity_change import end_replaced_key
 from device_app.console.status import identity_view, package_version, users_summary
 from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.views import StatusAnswer
@@ -41,7 +42,7 @@ from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.store import Store
 from peer.errors import Malformed
 from peer.files import follow_own_links
-from peer.identity import Identity
+from peer.identity import Fingerprint, Identity
 from peer.pairing.names import check_name
 
 if TYPE_CHECKING:
@@ -253,6 +254,13 @@ class OfflineHost:
 
     def use_label(self, label: StoredLabel) -> None:
         """The daemon reads it from the store when it starts."""
+
+    def new_identity(self) -> Fingerprint:
+        """Replace the key, and withdraw what the old one had signed."""
+        identity = Identity.create()
+        identity.replace(self._paths.key)
+        end_replaced_key(self.access, identity.fingerprint)
+        return identity.fingerprint
 
     def use_restored_store(self) -> None:
         """The daemon reads it when it starts."""

@@ -90,7 +90,7 @@ def _identity(paths: Paths, found: _Found) -> Identity | None:
 
 def _settings(paths: Paths, found: _Found) -> Settings | None:
     try:
-        found.warnings += paths.config_drop_ins.warnings
+        found.warnings.extend(paths.config_drop_ins.warnings)
         return offline.settings(paths)
     except ConfigError as error:
         found.problem("settings", error)
@@ -120,7 +120,7 @@ def _modules(
             is_complete = False
         else:
             loaded += one
-            found.warnings += (text for spec in one for text in spec.warnings)
+            found.warnings.extend(text for spec in one for text in spec.warnings)
     return _views(loaded), loading.actions_of(loaded) if is_complete else None
 
 
@@ -137,13 +137,13 @@ def _policies(
     try:
         if actions is None:  # unknown actions cannot be told from misspelt ones
             checked = check_folder(paths.policies)
-            found.warnings += checked["warnings"]
+            found.warnings.extend(checked["warnings"])
             return checked["files"]
         policy_set = PolicySet.read(paths.policies, actions)
     except ConfigError as error:
         found.problem("policy", error)
         return []
-    found.warnings += policy_set.warnings
+    found.warnings.extend(policy_set.warnings)
     if settings is not None:
         try:
             settings.require_role(policy_set.access.roles)

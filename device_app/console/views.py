@@ -2,6 +2,7 @@
 
 from typing import NotRequired, TypedDict
 
+from device_app.access.elsewhere import ElsewhereView
 from device_app.access.policies import PolicyStatus
 from device_app.log_destination import LogView
 
@@ -170,6 +171,7 @@ class StatusAnswer(IdentityView):
     policy: NotRequired[PolicyStatus]
     clock: NotRequired[ClockView]
     log: NotRequired[LogView]
+    elsewhere: NotRequired[list[ElsewhereView]]
 
 
 class HealthAnswer(TypedDict):

@@ -236,7 +236,8 @@ def _message(
                 raise _unusable(handler, f"returned what CBOR cannot express: {error}") from error
         case _:
             raise _unusable(handler, f"returned {type(returned).__name__}")
-    answer.code = answer.code or _DEFAULT_CODES.get(request.code, Code.CHANGED)
+    if not answer.code:
+        answer = answer.copy(code=_DEFAULT_CODES.get(request.code, Code.CHANGED))
     if not answer.code.is_response():
         raise _unusable(handler, f"returned a message with the code {answer.code}")
     payload: object = answer.payload

@@ -4,6 +4,7 @@ A device without its lamp would be harder to find out about.
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from device_app.modules.importing import imported, unusable, use_folder
 from device_app.modules.spec_checks import check_spec, warnings_of
 from device_app.resource_spec import Board, ResourceSpec
 
+_log = logging.getLogger("handfast.modules")
 GROUP: Final = "handfast.resources"
 _FUNCTION: Final = "resources"
 
@@ -77,6 +79,12 @@ def load_each(
             yield error
         else:
             yield found
+
+
+def log_warnings(loaded: Iterable[Loaded]) -> None:
+    """Log what is probably a mistake in the resources."""
+    for warning in (text for one in loaded for text in one.warnings):
+        _log.warning("%s", warning)
 
 
 def actions_of(loaded: Iterable[Loaded]) -> dict[str, str]:

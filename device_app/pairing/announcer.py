@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Sequence
 
+from device_app.access.audit_log import AuditLog
+from device_app.access.elsewhere import Elsewhere
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.service import PairingService
 from peer.net.advertiser import Advertiser
+from peer.net.interfaces import IpAddress
 
 _log = logging.getLogger("handfast.app")
 
 
 class Announcer:
-    """Keeps the mDNS announcement in step with the pairing window.
+    """Keeps the mDNS announcement in step with the pairing window, and notes those of other hosts.
 
     `pairing_port` is the configured port, announced while no window has bound one; 0 is unknown.
     """
@@ -25,8 +29,11 @@ class Announcer:
         port: int,
         pairing_port: int,
         interfaces: Sequence[str] | None,
+        audit: AuditLog,
     ) -> None:
         self._service = service
+        #: The other hosts that announce this device.
+        self.elsewhere = Elsewhere(audit, monotonic=asyncio.get_running_loop().time)
         self._pairing_port = pairing_port
         self._advertiser = Advertiser(
             name=name,
@@ -35,6 +42,7 @@ class Announcer:
             pairing_port=service.port.number or pairing_port,
             interfaces=interfaces,
             on_trouble=_log_trouble,
+            on_duplicate=self._on_duplicate,
         )
         self._update: asyncio.Task[None] | None = None
         self._unsubscribe = service.events.subscribe(self._on_event)
@@ -54,6 +62,13 @@ class Announcer:
         if self._update is not None:
             await self._update
         await self._advertiser.close()
+
+    def _on_duplicate(self, address: IpAddress, interface: int) -> None:
+        try:
+            name = socket.if_indextoname(interface) if interface else ""
+        except OSError:  # it is gone
+            name = ""
+        self.elsewhere.note(str(address), name)
 
     def _on_event(self, event: PairingEvent) -> None:
         if event.kind in {PairingEventKind.OPENED, PairingEventKind.CLOSED}:

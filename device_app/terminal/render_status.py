@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Final
 
+from device_app.access.elsewhere import ADVICE, ElsewhereView
 from device_app.console.answers import ClockAnswer
 from device_app.console.views import AnnouncementView, StatusAnswer, StoreView, WindowView
 from device_app.terminal.render_pairing import label_line, lock_lines, not_offered_lines
@@ -72,6 +73,7 @@ def status_lines(status: StatusAnswer) -> list[str]:
     clock = status["clock"]
     if not clock["known"] and not clock["trouble"]:
         found.append("clock        not set: access periods use the last known time")
+    found += _elsewhere_lines(status.get("elsewhere", []))
     for trouble in (status["policy"]["trouble"], window.get("trouble"), clock["trouble"]):
         if trouble:
             found.append(f"problem      {trouble}")
@@ -90,6 +92,16 @@ def _announced(announcement: AnnouncementView) -> str:
         return "no: `advertise` is off in the settings"
     trouble = announcement["trouble"]
     return f"no, trying again until it works: {trouble}" if trouble else "yes, by mDNS"
+
+
+def _elsewhere_lines(elsewhere: list[ElsewhereView]) -> list[str]:
+    if not elsewhere:
+        return []
+    addresses = ", ".join(one["address"] for one in elsewhere)
+    return [
+        f"notice       the ID of this device is also announced from {addresses}",
+        f"             {ADVICE}.",
+    ]
 
 
 def _window(window: WindowView) -> str:

@@ -13,8 +13,9 @@ from typing import Final
 
 from zeroconf import ServiceInfo, Zeroconf
 
-from peer.limits import ANNOUNCEMENT_REPEAT_SECONDS
+from peer.limits import ANNOUNCEMENT_REPEAT_SECONDS, DUPLICATE_QUESTION_SECONDS
 from peer.net.adverts import SERVICE, SUBTYPE, VERSION, instance_label, shortened
+from peer.net.duplicate_watch import DuplicateWatch, OnDuplicate
 from peer.net.interfaces import kernel_table
 from peer.net.link_follower import LinkFollower
 from peer.net.mdns import (
@@ -23,9 +24,11 @@ from peer.net.mdns import (
     Origin,
     no_multicast,
     open_multicast,
+    send_question,
     wait_until_ready,
 )
 from peer.net.ranking import Link, links
+from peer.net.service_records import AAAA, A
 
 NO_LINK: Final = "this device has no network interface on which to announce itself"
 
@@ -44,6 +47,7 @@ class Advertiser:
         interfaces: names of interfaces or own IP addresses; None selects every link that is up,
             except loopback and point-to-point interfaces.
         on_trouble: called with `trouble` whenever it has changed.
+        on_duplicate: called when another host announces the same device ID (`DuplicateWatch`).
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Advertiser:
         pairing_port: int,
         interfaces: Sequence[str] | None,
         on_trouble: Callable[[str], None] = lambda _: None,
+        on_duplicate: OnDuplicate = lambda _address, _interface: None,
     ) -> None:
         self._name = name
         self._device_id = device_id
@@ -70,11 +75,20 @@ class Advertiser:
         self._on_trouble = on_trouble
         self._follower = LinkFollower(self._reconcile, on_attempt=self._note_trouble)
         self._broadcasts: set[asyncio.Future[None]] = set()
+        self._host = f"handfast-{device_id.lower()}.local."
+        self._duplicates = DuplicateWatch(
+            self._host,
+            own=lambda: kernel_table().own,
+            now=lambda: asyncio.get_running_loop().time(),
+            on_duplicate=on_duplicate,
+        )
+        self._asking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Announce the device as soon as multicast DNS is available."""
         try:
             await self._follower.start()
+            self._asking = asyncio.create_task(self._ask_for_duplicates(), name="ask for own name")
         except BaseException:  # also a cancellation
             await self.close()
             raise
@@ -98,7 +112,7 @@ class Advertiser:
     async def close(self) -> None:
         """Withdraw the announcement and stop. Safe to repeat."""
         await self._follower.close()
-        broadcasts = [*self._broadcasts]
+        broadcasts = [*self._broadcasts, *([self._asking] if self._asking is not None else ())]
         for broadcast in broadcasts:
             broadcast.cancel()
         await asyncio.gather(*broadcasts, return_exceptions=True)
@@ -109,7 +123,9 @@ class Advertiser:
 
     async def _reconcile(self) -> None:
         """Update sockets and records to the current addresses."""
-        found = links(kernel_table(), self._interfaces)
+        table = kernel_table()
+        self._duplicates.note_own(table.own)
+        found = links(table, self._interfaces)
         is_new, self._links = found != self._links, found
         if self._zeroconf is not None:
             await self._zeroconf.set_links(found)
@@ -170,6 +186,18 @@ class Advertiser:
         for info in infos:
             zeroconf.async_send(zeroconf.generate_service_broadcast(info, None))
 
+    async def _ask_for_duplicates(self) -> None:
+        """Ask for the addresses of this device's own name, which only another one answers.
+
+        A copy of this device that runs already says nothing by itself.
+        """
+        while True:
+            await asyncio.sleep(ANNOUNCEMENT_REPEAT_SECONDS)
+            if self._zeroconf is not None and self._is_registered:
+                for kind in (A, AAAA):
+                    send_question(self._zeroconf.zeroconf, self._host, kind)
+                await asyncio.sleep(DUPLICATE_QUESTION_SECONDS)
+
     def _remember(self, broadcast: object) -> None:
         """Keep a reference to a task until it is done: the loop has only a weak one."""
         if isinstance(broadcast, asyncio.Future):
@@ -185,7 +213,7 @@ class Advertiser:
                 instance,
                 port=self._port,
                 properties=self.text(),
-                server=f"handfast-{self._device_id.lower()}.local.",
+                server=self._host,
                 parsed_addresses=list(addresses),  # of all links; each link gets its own
             )
             for kind in (SERVICE, SUBTYPE)
@@ -194,11 +222,12 @@ class Advertiser:
         self._records = frozenset(record for info in infos for record in _records_of(info))
         return infos
 
-    def _own_records(self, heard: list[DNSRecord], _origin: Origin) -> list[DNSRecord]:
+    def _own_records(self, heard: list[DNSRecord], origin: Origin) -> list[DNSRecord]:
         """Return the received records that this device announces itself.
 
         python-zeroconf looks them up, so that it sends no record twice in a second (RFC 6762 §6).
         """
+        self._duplicates.heard_untrusted(heard, origin)
         return [record for record in heard if record in self._records]
 
 
