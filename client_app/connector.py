@@ -9,6 +9,7 @@ from dataclasses import replace
 from client_app.connection_attempts import Candidate, ConnectionAttempts
 from client_app.deadline import Deadline, waiting_for
 from client_app.errors import BookError
+from client_app.exchange import find_cause
 from client_app.failures import with_device
 from client_app.finder import Finder
 from client_app.host_port import HostPort
@@ -85,7 +86,7 @@ class Connector:
         delay = DISCOVERY_DELAY_SECONDS if stored else 0.0
         try:
             async with Deadline(CONNECT_SECONDS):
-                with waiting_for(f"connecting to {known.alias}"):
+                with waiting_for(f"connecting to {known.alias}", advice=find_cause(known.alias)):
                     connection = await self._connect(
                         latest.fingerprint, stored, last_seen=latest.last_seen, delay=delay
                     )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -45,9 +46,7 @@ class Deadline:
         self._outer: Deadline | None = _deadline.get()
         is_void = isinstance(seconds, DefaultSeconds) and self._outer is not None
         self._seconds = None if is_void else seconds
-        self._waiting_for = ""
-        self._detail = ""
-        self._advice = "Check that the device is on and connected, or allow more time."
+        self._waiting_for = _Wait()
         self._timeout = asyncio.timeout(self._seconds)
         self._token: Token[Deadline | None] | None = None
         self.until: float = math.inf if self._outer is None else self._outer.until
@@ -70,24 +69,34 @@ class Deadline:
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
-            doing = f" while {self._waiting_for}{self._detail}" if self._waiting_for else ""
+            wait = self._waiting_for
+            doing = f" while {wait.what}{wait.detail}" if wait.what else ""
             raise TimedOut(
                 f"timed out after {shown_seconds(self._seconds or 0.0)}{doing}",
-                advice=self._advice,
+                advice=wait.advice
+                or "Check that the device is on and connected, or allow more time.",
             ) from error
 
-    def note(self, what: str) -> str:
+    def note(self, wait: "_Wait") -> "_Wait":
         """Store what is waited for; return what was waited for before."""
-        before, self._waiting_for = self._waiting_for, what
+        before, self._waiting_for = self._waiting_for, wait
         if self._outer is not None:
-            self._outer.note(what)
+            self._outer.note(wait)
         return before
 
     def explain(self, detail: str, advice: str) -> None:
         """Store why the wait had no result, as far as it is known."""
-        self._detail, self._advice = detail, advice or self._advice
+        wait = self._waiting_for
+        self._waiting_for = replace(wait, detail=detail, advice=advice or wait.advice)
         if self._outer is not None:
             self._outer.explain(detail, advice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    what: str = ""
+    detail: str = ""
+    advice: str = ""
 
 
 def shown_seconds(seconds: float) -> str:
@@ -108,10 +117,13 @@ def seconds_left() -> float:
 
 
 @contextmanager
-def waiting_for(what: str, *, seconds: float = 0.0) -> Iterator[None]:
-    """Say what is waited for, as in "connecting to kitchen". `seconds` is the longest wait."""
+def waiting_for(what: str, *, seconds: float = 0.0, advice: str = "") -> Iterator[None]:
+    """Say what is waited for, as in "connecting to kitchen".
+
+    `seconds` is the longest wait. `advice` is for a user if the call times out meanwhile.
+    """
     deadline, on_wait = _deadline.get(), _on_wait.get()
-    before = deadline.note(what) if deadline is not None else ""
+    before = deadline.note(_Wait(what, advice=advice)) if deadline is not None else _Wait()
     end = on_wait(what, seconds) if on_wait is not None else None
     try:
         yield

@@ -48,6 +48,14 @@ def request_for(code: Code, path: str, *, accept: Format | None) -> aiocoap.Mess
     return message
 
 
+def find_cause(alias: str) -> str:
+    """Return the advice for a device that does not answer."""
+    return (
+        "Check that the device is on and connected. To find the cause, run "
+        f"`handfast doctor {alias}`."
+    )
+
+
 def payload_of(response: aiocoap.Message) -> bytes:
     """The payload of a 2.xx response. Raises the `PeerError` that fits any other response."""
     error = error_of(response)

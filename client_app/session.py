@@ -24,7 +24,7 @@ from aiocoap.numbers.codes import Code
 from client_app.content import Body, Format, Gap, Reply, encoded
 from client_app.deadline import Deadline, seconds_left, waiting_for
 from client_app.decode import me_untrusted
-from client_app.exchange import ME, reply_of, request_for
+from client_app.exchange import ME, find_cause, reply_of, request_for
 from client_app.limits import (
     BUSY_REPEATS,
     OBSERVE_PING_SECONDS,
@@ -153,7 +153,9 @@ class DeviceSession:
         began = asyncio.get_running_loop().time()
         step = asyncio.ensure_future(connection.request(request))
         try:
-            with waiting_for(f"waiting for the answer of {self.alias}"):
+            with waiting_for(
+                f"waiting for the answer of {self.alias}", advice=find_cause(self.alias)
+            ):
                 while True:
                     silent = min(connection.silent_seconds, _seconds_since(began))
                     await asyncio.wait({step}, timeout=max(0.0, REQUEST_PING_SECONDS - silent))
@@ -161,8 +163,7 @@ class DeviceSession:
                         raise SessionLostError(
                             TimedOut(
                                 f"{self.alias} no longer responds",
-                                advice="Check that the device is on and connected. To find the "
-                                f"cause, run `handfast doctor {self.alias}`.",
+                                advice=find_cause(self.alias),
                             )
                         )
                     if step.done():

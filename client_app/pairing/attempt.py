@@ -12,6 +12,7 @@ from client_app.aliases import (
     unmistakable_alias,
 )
 from client_app.connector import Connector
+from client_app.deadline import waiting_for
 from client_app.exchange import ask_me
 from client_app.host_port import REGULAR_PORT, HostPort
 from client_app.known_devices import DeviceBook
@@ -91,9 +92,11 @@ class PairingAttempt:
         self._regular = replace(self._address, port=await self._regular_port(offer))
         known = self._book.by_fingerprint(self._key)
         alias = self._alias(alias, offer, known)
-        user = await self._user(name, known)
+        with waiting_for("waiting for your answer"):
+            user = await self._user(name, known)
+            make_side = await inputs.side_maker(method)
         side = await self._side_in_open_session(
-            await inputs.side_maker(method), was_asked=method.spec.needs_code or name is not None
+            make_side, was_asked=method.spec.needs_code or name is not None
         )
         begun = await self._ceremony.start(side, name=user, role=role)
         confirm = inputs.confirm

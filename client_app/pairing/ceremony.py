@@ -82,6 +82,8 @@ class FoundDevice:
     address: str
 
 
+Futures = set[asyncio.Future[None]]
+
 OnDevice = Callable[[FoundDevice], None]
 """Called when the device has been found and has made its offer."""
 
@@ -167,17 +169,18 @@ class Ceremony:
         """
         ours = asyncio.ensure_future(confirmed(confirm, question))
         theirs = asyncio.ensure_future(self._accepted(started))
-        waiting: set[asyncio.Future[None]] = {ours, theirs}
+        waiting: Futures = {ours, theirs}
         loop = asyncio.get_running_loop()
         until = loop.time() + question.seconds
         try:
-            async with asyncio.timeout_at(until):
-                while waiting:
-                    done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                    for one in done:
-                        one.result()
-                    if theirs in waiting:
-                        on_wait(max(0.0, until - loop.time()))
+            with waiting_for("waiting for confirmation at the device"):
+                async with asyncio.timeout_at(until):
+                    while waiting:
+                        done, waiting = await _first_of(waiting)
+                        for one in done:
+                            one.result()
+                        if theirs in waiting:
+                            on_wait(max(0.0, until - loop.time()))
         except TimeoutError as error:
             await self.abort(started)
             who = "you" if ours in waiting else "the user at the device"
@@ -242,7 +245,13 @@ class Ceremony:
             return body_untrusted(await ask(self._connection, code, path, body, timeout=timeout))
 
 
+async def _first_of(waiting: Futures) -> tuple[Futures, Futures]:
+    return await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+
+
 async def confirmed(confirm: Confirm, question: Comparison) -> None:
     """Return if this side's user confirms. Raises `Declined`."""
-    if not await confirm(question):
+    with waiting_for("waiting for your answer"):
+        is_confirmed = await confirm(question)
+    if not is_confirmed:
         raise Declined("you did not confirm the device; nothing was stored")

@@ -32,7 +32,17 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 LONGEST = 3.0  # the shortest step without --timeout takes 4 s
 #: Verbs that talk to no device.
-LOCAL = {"devices", "rename", "address", "forget", "export", "import", "completion", "demo"}
+LOCAL = {
+    "devices",
+    "rename",
+    "address",
+    "forget",
+    "export",
+    "import",
+    "completion",
+    "demo",
+    "fingerprint",
+}
 FP = "5a" * 32
 ARGUMENTS = {
     "get": ["/hello"],

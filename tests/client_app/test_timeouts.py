@@ -39,10 +39,10 @@ LONGEST = 3.0  # the shortest step without a deadline takes 4 s
 
 
 @contextmanager
-def timed_out() -> Iterator[None]:
+def timed_out() -> Iterator[pytest.ExceptionInfo[TimedOut]]:
     began = time.monotonic()
-    with pytest.raises(TimedOut, match=f"timed out after {SECONDS} s"):
-        yield
+    with pytest.raises(TimedOut, match=f"timed out after {SECONDS} s") as caught:
+        yield caught
     assert time.monotonic() - began < LONGEST
 
 
@@ -194,8 +194,11 @@ async def test_the_answers_of_people_are_a_part_of_a_pairing(
     client = new_client(board)
     confirm = never if way == "confirm" else None
     expect = board.fingerprint if way == "device" else None
-    with timed_out():
+    with timed_out() as caught:
         await client.pair(confirm=confirm, expect=expect, timeout=SECONDS)
+    assert str(caught.value).endswith(
+        "waiting for your answer" if way == "confirm" else "waiting for confirmation at the device"
+    )
     assert client.devices == []
     await until(lambda: not board.pairing.sessions())
 
