@@ -10,12 +10,11 @@
 `PeerError`. Names are imported on first use, so that `import handfast` is fast.
 """
 
-from typing import TYPE_CHECKING
-
 from handfast.packages import check_packages
 
 check_packages()
 
+TYPE_CHECKING = False  # as in `typing`, whose import would take most of the time
 if TYPE_CHECKING:
     from client_app.administration import UNCHANGED, Administration
     from client_app.administration_requests import Unchanged
@@ -113,7 +112,7 @@ else:  # hidden from type checkers, for which any name would exist
 
     def __dir__() -> list[str]:
         """All public names, also those that are not imported yet."""
-        return sorted({*globals(), *__all__})
+        return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 __all__ = [

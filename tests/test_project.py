@@ -76,6 +76,12 @@ def test_the_readme_names_the_two_commands() -> None:
     assert "make test" in text
 
 
+def test_no_page_installs_into_the_folder_of_a_clone() -> None:
+    """`git clone` makes `~/handfast`; a virtual environment there would mix with the source."""
+    pages = [file for file in our_files() if file.suffix == ".md"]
+    assert lines_with(r"(~|\$HOME)/handfast\b", pages) == []
+
+
 def test_the_license_is_complete() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert text.split("\n", 2)[1].strip() == "Apache License"

@@ -49,6 +49,7 @@ def test_type_checkers_see_the_names_that_exist() -> None:
     for name in handfast.__all__:
         assert getattr(handfast, name) is not None
         assert name in dir(handfast)
+    assert {name for name in dir(handfast) if name[0] != "_"} == {*handfast.__all__}
 
 
 def test_an_unknown_name_is_an_attribute_error_with_a_suggestion() -> None:
@@ -122,7 +123,7 @@ def test_an_import_of_handfast_loads_no_library() -> None:
     )
     loaded = set(run(script).stdout.split())
     assert loaded - sys.stdlib_module_names == {"handfast"}
-    assert not loaded & {"asyncio", "socket", "ssl", "pathlib", "inspect"}
+    assert not loaded & {"asyncio", "socket", "ssl", "pathlib", "inspect", "typing", "re"}
 
 
 def test_constants_say_what_they_are() -> None:
