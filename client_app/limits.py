@@ -64,6 +64,7 @@ TURN_SECONDS: Final = 0.25  # and its line drawn again
 LEAST_ALARM_SECONDS: Final = 0.001  # 0 would set no alarm
 
 # The file of paired devices.
+KEY_FILE_BYTES: Final = 65_536  # a private key to import
 ALIAS_CHARACTERS_QUOTED: Final = 40  # of an alias or a field, in the error about a file
 DEVICES_FILE_BYTES: Final = 16 << 20  # room for more than 10,000 devices
 LOCK_SECONDS: Final = 5.0  # a writer waits this long for another one

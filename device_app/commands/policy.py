@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from device_app.access import policies
 from device_app.access.bodies import UserRequest
 from device_app.commands.common import CommandLine, Family, Verb
 from device_app.console.console import Console
-from device_app.errors import AppError
+from device_app.errors import AppError, NoDaemon
 from device_app.terminal.render_policy import (
     explain_lines,
     import_lines,
@@ -19,6 +20,7 @@ from device_app.terminal.render_policy import (
     policy_reload_lines,
 )
 from iam.attributes import IS_LOCAL
+from iam.builtin import UNPAIRED
 from iam.errors import IamError
 from peer.errors import PeerError
 from peer.terminal.exit_codes import ExitCode
@@ -102,12 +104,19 @@ def explain(
 @policy.command(
     name="import-nabto",
     cls=Verb,
-    example="handfast-device policy import-nabto iam_config.json --out policy.d/nabto.toml",
+    example="handfast-device policy import-nabto iam_config.json --out nabto.toml",
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--state", type=click.Path(path_type=Path), help="Nabto's state file, with users.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the policy to this file.")
 @click.option("--users", "add_users", is_flag=True, help="Add the users of --state to the device.")
+@click.option(
+    "--map",
+    "roles",
+    multiple=True,
+    metavar="THEIRS=OURS",
+    help="Give users with this role of Nabto's a role of this device: Administrator=admin.",
+)
 @click.option("--force", is_flag=True, help="Replace the file of --out if it exists.")
 @click.pass_obj
 def import_nabto(
@@ -117,23 +126,33 @@ def import_nabto(
     state: Path | None,
     out: Path | None,
     add_users: bool,
+    roles: tuple[str, ...],
     force: bool,
 ) -> None:
     """Convert a Nabto Edge IAM configuration to a policy file. Without --out, print it.
 
-    Anything that cannot be converted is printed to stderr. The users of --state are listed; --users
-    also adds them to the device.
+    Anything that cannot be converted, or has no effect here, is printed to stderr. The users of
+    --state are listed; --users also adds them to the device. Imported roles rank below `guest`, so
+    no imported user may more than before; --map gives users a role of this device instead.
     """
     from device_app.console import nabto_import  # noqa: PLC0415  # other verbs start faster
 
     if add_users and state is None:
         raise click.UsageError("--users needs --state FILE.")
-    found = nabto_import.NabtoImport.read(file, state)
+    if roles and state is None:
+        raise click.UsageError("--map needs --state FILE.")
+    found = nabto_import.NabtoImport.read(file, state, dict(map(_mapped, roles)))
     for note in found.notes:
         cli.message(f"note: {note}")
     if out is not None:
         nabto_import.write_policy(out, found.policy, force=force)
         cli.message(f"Policy written to {out}. Check it: `handfast-device policy check {out}`")
+        is_read = out.absolute().parent.resolve() == cli.paths.policies.absolute().resolve()
+        if not is_read:
+            cli.message(f"The device reads the policies in {cli.paths.policies}.")
+        elif add_users:
+            with suppress(NoDaemon):
+                cli.ask(Console.policy_reload)
     if add_users:
         found.check_in_force(cli.do(Console.policy_list)["roles"])
     added = list(_added(cli, found.users)) if add_users else []
@@ -158,6 +177,13 @@ def _added(cli: CommandLine, users: Iterable[UserRequest]) -> Iterator[str]:
             cli.report(error, about=f"user {user.name} was not added: ")
         else:
             yield user.name
+
+
+def _mapped(text: str) -> tuple[str, str]:
+    theirs, equals, ours = text.partition("=")
+    if not (theirs and equals and ours) or ours == UNPAIRED:
+        raise click.UsageError(f"--map {text!r} has not the form THEIRS=OURS.")
+    return theirs, ours
 
 
 def _attribute(text: str) -> tuple[str, str]:
