@@ -14,7 +14,14 @@ from typing import Final
 from iam.builtin import GUEST, OWNER
 from iam.invites import add_invite, redeem, remove_invite
 from iam.model import Key, State, Subject, User
-from iam.rules import Rules, change, check_vouches, check_within_limit, grant_limit_of
+from iam.rules import (
+    Rules,
+    change,
+    check_vouches,
+    check_within_limit,
+    completed,
+    grant_limit_of,
+)
 
 __all__ = [
     "KEEP",
@@ -94,7 +101,8 @@ def pair_user(
 
     If the same key pairs under the same name again, the result is `state` itself, whatever the
     role. But if the key was not verified and this pairing verifies it, it becomes verified, and the
-    user gets this role if it ranks higher. `receipt` is stored with the key.
+    user gets this role if it ranks higher. `receipt` is stored with the key. A user of this name
+    who has the same role and no key yet gets this one.
 
     Raises KeyTaken, NameTaken, NotFound (role), Denied, LimitReached.
     """
@@ -109,7 +117,7 @@ def pair_user(
         return _change(state, actor, known, replace(proved, role=higher), rules)
     key = Key(fingerprint, key_name, method, verified, now, receipt=receipt)
     user = User(name, role, (key,), not_after=not_after, created=now)
-    return _change(state, actor, None, user, rules)
+    return _change(state, actor, *completed(state, user), rules)
 
 
 def add_user(state: State, actor: Subject | None, user: User, *, rules: Rules) -> State:

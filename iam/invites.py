@@ -26,6 +26,7 @@ from iam.rules import (
     change,
     check_vouches,
     check_within_limit,
+    completed,
     grant_limit_of,
     grant_limit_of_user,
 )
@@ -51,8 +52,10 @@ def add_invite(
     expires = min(invite.expires, end)
     if expires <= now:
         raise Malformed("the invite would have expired already", advice="Give a later end.")
-    if not invite.is_shared and invite.name in state.users:
-        raise NameTaken(f"the name {invite.name!r} is taken", advice="Choose another name.")
+    if not invite.is_shared and (held := state.users.get(invite.name)) is not None:
+        if held.keys:
+            raise NameTaken(f"the name {invite.name!r} is taken", advice="Choose another name.")
+        completed(state, User(invite.name, invite.role))  # refuses another role
     state = without_expired(state, now)
     if len(state.invites) >= rules.limits.invites:
         raise LimitReached(
@@ -108,7 +111,8 @@ def redeem(
     key = Key(fingerprint, key_name, "invite", verified, now, invite_id)
     user = User(_free_name(state, invite), invite.role, (key,), "", None, invite.not_after, now)
     try:
-        changed = change(state, limit, None, user, rules=rules)
+        before, user = (None, user) if invite.is_shared else completed(state, user)
+        changed = change(state, limit, before, user, rules=rules)
     except (Denied, NotFound) as error:
         raise InviteRefused(
             "the user who invited you may no longer grant this role", advice=_ASK

@@ -27,12 +27,12 @@ state as it is now, even if that has changed since the actor asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, replace
+from math import inf, isfinite
 from typing import Final
 
 from iam.builtin import OWNER, UNPAIRED
-from iam.errors import Denied, LastOwner, LimitReached, NotFound
+from iam.errors import Denied, LastOwner, LimitReached, NameTaken, NotFound
 from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.model import Key, State, Subject, User
 from iam.policy import Role
@@ -133,6 +133,26 @@ def check_within_limit(limit: GrantLimit, role: str, end: float, *, rules: Rules
             "access would last longer than your own",
             advice="Give it an end no later than yours, or ask an owner.",
         )
+
+
+def completed(state: State, user: User) -> tuple[User | None, User]:
+    """Return the user of this name who has no key yet, and that user with the keys of `user`.
+
+    The creator of the user decided about role and access, so these stay; the access ends at the
+    earlier of both ends. Without such a user, the result is None and `user`.
+
+    Raises NameTaken if the user without a key has another role than `user`.
+    """
+    held = state.users.get(user.name)
+    if held is None or held.keys:
+        return None, user
+    if held.role != user.role:
+        raise NameTaken(
+            f"the user {user.name!r} has no key yet, and the role {held.role!r}, not {user.role!r}",
+            advice=f"Use the role {held.role!r} to add the key, or choose another name.",
+        )
+    end = min(held.end, user.end)
+    return held, replace(held, keys=user.keys, not_after=end if isfinite(end) else None)
 
 
 def _is_lasting_owner(user: User) -> bool:

@@ -76,7 +76,8 @@ class Ceremonies:
                 user = self._registration.existing(window, peer.fingerprint, name, method)
                 if user is not None:
                     return user
-                self._check(window, peer.fingerprint, name, method)
+                role = self._registration.role_for(name, role)
+                self._check(window, peer.fingerprint, name, role, method)
                 # The client's last ceremony ends first, because the next one gets another code.
                 window.give_up(self._driver.now, peer.fingerprint)
                 self._driver.settle()
@@ -150,10 +151,12 @@ class Ceremonies:
         live = window.pending() if window is not None else None
         return live if live is not None and live.stage is Stage.ASKING else None
 
-    def _check(self, window: Window, fingerprint: Fingerprint, name: str, method: str) -> None:
+    def _check(
+        self, window: Window, fingerprint: Fingerprint, name: str, role: str, method: str
+    ) -> None:
         """Reject now what the commit would reject."""
         try:
-            self._registration.check(window, self._driver.opener, fingerprint, name, method)
+            self._registration.check(window, self._driver.opener, fingerprint, name, role, method)
         except Denied:
             self._review()
             raise

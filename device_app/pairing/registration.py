@@ -36,16 +36,28 @@ class Registration:
         would_verify = offered is not None and offered.method.spec.verifies_key
         return user if user.key(fingerprint.hex).verified or not would_verify else None
 
+    def role_for(self, name: str, role: str) -> str:
+        """Return the role that a client asks for; by default that of a user without a key."""
+        user = self._store.state.users.get(name)
+        return user.role if not role and user is not None and not user.keys else role
+
     def check(
         self,
         window: Window,
         opener: Opener | None,
         fingerprint: Fingerprint,
         name: str,
+        role: str,
         method: str,
     ) -> None:
         """Dry run: reject now what the final commit would reject. Raises `IamError`."""
-        key = PairedKey(fingerprint=fingerprint.hex, name=name, role=window.role, method=method)
+        completes = self.role_for(name, "") == role != ""
+        key = PairedKey(
+            fingerprint=fingerprint.hex,
+            name=name,
+            role=role if completes else window.role,
+            method=method,
+        )
         self._plan(window, opener, key)
 
     def commit(self, window: Window, opener: Opener | None, ceremony: Ceremony, now: float) -> None:

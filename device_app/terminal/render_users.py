@@ -19,23 +19,37 @@ def user_lines(user: UserView, now: float) -> list[str]:
         found.append(f"  until {format_time_from(user['not_after'], now)}")
     if "last_seen" in user:
         found.append(f"  last seen {format_time_from(user['last_seen'], now)}")
-    return [*found, *(f"  {_key(key)}" for key in user["keys"])]
+    if not user["keys"]:
+        found.append("  no key yet; an invite for this name, or pairing under it, adds one")
+    return [*found, *(line for key in user["keys"] for line in _key(key))]
 
 
-def _key(key: KeyView) -> str:
-    name = f" {key['name']!r}" if key["name"] else ""
+def _key(key: KeyView) -> list[str]:
+    name = f"{key['name']}: " if key["name"] else ""
     unverified = "" if key["verified"] else ", *unverified*"
     seen = f", last seen {format_time(key['last_seen'])}" if "last_seen" in key else ""
-    return f"{in_groups(key['fingerprint'])}{name} ({key['method'] or 'unknown'}{unverified}{seen})"
+    # With one leading space, a fingerprint just fits into 80 columns.
+    return [
+        f" {in_groups(key['fingerprint'])}",
+        f"   {name}{key['method'] or 'unknown'}{unverified}{seen}",
+    ]
 
 
 def users_lines(users: Sequence[UserView], now: float) -> list[str]:
     """A table of users."""
     if not users:
-        return ["no users yet"]
+        return ["no users yet (`handfast-device open` lets the first client pair)"]
     return table(
-        (user["name"], user["role"], counted(len(user["keys"]), "key"), _notes(user, now))
-        for user in users
+        (
+            (
+                user["name"],
+                user["role"],
+                counted(len(user["keys"]), "key") if user["keys"] else "no key yet",
+                _notes(user, now) or "-",
+            )
+            for user in users
+        ),
+        headers=("USER", "ROLE", "KEYS", "NOTES"),
     )
 
 
@@ -75,16 +89,19 @@ def invite_lines(invite: CreatedInviteView, now: float) -> list[str]:
 def invites_lines(invites: Sequence[InviteView], now: float) -> list[str]:
     """A table of invites."""
     if not invites:
-        return ["no invites"]
+        return ["no invites (`handfast-device invite NAME` creates one)"]
     return table(
         (
-            invite["id"][:8],
-            invite["name"],
-            invite["role"],
-            counted(invite["uses"], "use"),
-            f"by {invite['inviter'] or 'the console'}",
-            f"until {format_time_from(invite['expires'], now)}"
-            + (", one key only" if "key" in invite else ""),
-        )
-        for invite in invites
+            (
+                invite["id"][:8],
+                invite["name"],
+                invite["role"],
+                str(invite["uses"]),
+                format_time_from(invite["expires"], now)
+                + (", one key only" if "key" in invite else ""),
+                invite["inviter"] or "the device's console",
+            )
+            for invite in invites
+        ),
+        headers=("ID", "USER", "ROLE", "USES", "VALID UNTIL", "FROM"),
     )

@@ -79,7 +79,7 @@ async def test_invalid_keys_and_keys_of_other_users_are_refused(owner: Caller) -
     [
         ({"name": "anna"}, "4.00"),
         ({"role": "user"}, "4.00"),
-        ({"name": "a b", "role": "user"}, "4.00"),
+        ({"name": "a  b", "role": "user"}, "4.00"),
         ({"name": "anna", "role": "king"}, "4.04"),
         ({"name": "anna", "role": "unpaired"}, "4.04"),
         ({"name": "anna", "role": 7}, "4.00"),
