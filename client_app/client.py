@@ -276,7 +276,7 @@ class Client:
         timeout: float | None = None,
         on_note: OnNote | None = None,
     ) -> Paired:
-        """Redeem an invite (`HANDFAST:I*…`): become the user that it names, and store the device.
+        """Redeem an invite (`HANDFAST:I:…`): become the user that it names, and store the device.
 
         The fingerprint in the invite is pinned, so the invite is sent to no other device. Safe to
         repeat. If an error is raised, nothing is stored.

@@ -27,7 +27,7 @@ from peer import cbor
 from peer.identity import Fingerprint
 
 _INVITE_ID: Final = re.compile(r"[0-9a-f]{32}")
-_TOKEN: Final = re.compile(r"HANDFAST:I\*[A-Z0-9*$%+./:-]{1,4000}")
+_TOKEN: Final = re.compile(r"HANDFAST:I[:*][A-Z0-9*$%+./:-]{1,4000}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,8 @@ def command(  # noqa: PLR0917 - click passes them by name
     TARGET is the device's name, its ID, or the address of its pairing port. You can omit it if
     exactly one device on this network is open for pairing.
 
-    TARGET can also be a label (the text of its QR code, HANDFAST:1*…, or a picture of it) or an
-    invite (HANDFAST:I*…). An invite works from any network, and no one has to be at the device.
+    TARGET can also be a label (the text of its QR code, HANDFAST:1:…, or a picture of it) or an
+    invite (HANDFAST:I:…). An invite works from any network, and no one has to be at the device.
     Give `-` to read either from standard input, so that it appears neither in the shell's history
     nor in the list of processes.
 
@@ -187,7 +187,7 @@ def _typed(invocation: Invocation) -> str:
     if not is_armoured(text):
         raise UsageError(
             "standard input contains neither an invite nor a label",
-            advice="An invite starts with HANDFAST:I*, a label with HANDFAST:1*. "
+            advice="An invite starts with HANDFAST:I:, a label with HANDFAST:1:. "
             "Give a picture by its path.",
         )
     return text

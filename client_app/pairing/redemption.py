@@ -68,7 +68,7 @@ class ReceivedInvite:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `HANDFAST:I*…`. Raises `UsageError`, whose text does not contain the invite."""
+        """Parse `HANDFAST:I:…`. Raises `UsageError`, whose text does not contain the invite."""
         from peer.pairing import invite  # noqa: PLC0415 - see above
 
         try:

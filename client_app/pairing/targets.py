@@ -121,7 +121,7 @@ def check_target(text: str) -> None:
     if len(text) > TARGET_CHARACTERS:
         raise UsageError(
             f"TARGET is longer than {TARGET_CHARACTERS} characters: neither a name nor an address",
-            advice="If it is an invite, give the whole text, starting with HANDFAST:I*",
+            advice="If it is an invite, give the whole text, starting with HANDFAST:I:",
         )
 
 

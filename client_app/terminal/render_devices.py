@@ -96,7 +96,8 @@ def _(value: DiscoveredDevice) -> str:
 
 def _discovered_devices(devices: Sequence[DiscoveredDevice]) -> str:
     headers = ("NAME", "ID", "ADDRESS", "PAIRING", "KNOWN AS")
-    return "\n".join(table(map(_discovered, devices), headers=headers))
+    rows = ((*_discovered(one)[:-1], one.known_as or "-") for one in devices)
+    return "\n".join(table(rows, headers=headers))
 
 
 def _discovered(value: DiscoveredDevice) -> tuple[str, ...]:

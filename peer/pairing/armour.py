@@ -1,6 +1,6 @@
 """The armoured text form of labels and invites, for scanning, pasting and typing (protocol §5).
 
-    HANDFAST:<kind>*<field>*<field>…<check symbol>
+    HANDFAST:<kind>:<field>:<field>…<check symbol>
 
 All symbols are QR alphanumerics (ISO/IEC 18004 §7.4.4: 5.5 bits per symbol instead of 8), so the
 text is in upper case. Readers accept lower case, and remove what `peer.pasted` names and what mail
@@ -15,11 +15,12 @@ symbol at distance i from the end counts 2^i mod 37, which is never 0, so a sing
 Neighbours count differently, so a swap shows. 2 generates all 36 powers, so a swap over a distance
 of up to 35 symbols shows as well. The end is 1, because after a 0 an additional `0` would not show.
 
-The 37 values are the 32 digits and five more symbols. `*` is one of them, because the check runs
-over the separators as well. The other four occur only as check symbols: `$`, `%`, `+` and `/`.
-Crockford's `~` and `=` are not QR alphanumerics, and `U` is read as V. Of the remaining QR
-alphanumerics, a blank is invisible, `-` and `.` get lost at the end of a line, and `:` ends the
-prefix.
+The 37 values are the 32 digits and five more symbols. `:` is one of them, because the check runs
+over the separators as well. The other four occur only as check symbols: `U`, `%`, `+` and `/`. No
+shell expands any of them, so a text needs no quotation marks. Crockford's `~` and `=` are not QR
+alphanumerics. Of the remaining QR alphanumerics, a blank is invisible, and `-` and `.` get lost at
+the end of a line. Older texts have `*` for `:` and `$` for `U`, with the same values; readers take
+these too.
 """
 
 import base64
@@ -37,23 +38,24 @@ LABEL = "1"
 INVITE = "I"
 
 _PREFIX = "HANDFAST:"
-_SEPARATOR = "*"
+_SEPARATOR = ":"
 _WORDS = {LABEL: "a label", INVITE: "an invite"}
-_SYMBOLS = CROCKFORD + _SEPARATOR + "$%+/"
+_SYMBOLS = CROCKFORD + _SEPARATOR + "U%+/"
+_OLD_SYMBOLS = str.maketrans("*$", ":U")  # a shell expands these unless they are quoted
 _VALUES = {symbol: value for value, symbol in enumerate(_SYMBOLS)}
 _MODULUS = len(_SYMBOLS)  # 37, a prime
 _LABEL_SYMBOLS = 89  # device ID, fingerprint, token, two separators, check symbol
 _END = 1  # the total of a whole text
-_SHAPE = re.compile(r"HANDFAST:([0-9A-Z])\*(.+)")
+_SHAPE = re.compile(r"HANDFAST:([0-9A-Z]):(.+)")
 _SOFT_BREAK = re.compile(r"=[ \t]*\r?\n")  # of a quoted-printable mail (RFC 2045 §6.7)
 _ESCAPED = re.compile(r"[=%](2A|3A)", re.IGNORECASE)  # `*` and `:` in such a mail, or in a URL
-_IS_ESCAPED = re.compile(r"HANDFAST(?::|[=%]3A)[0-9A-Z][=%]2A", re.IGNORECASE)
+_IS_ESCAPED = re.compile(r"HANDFAST(?::|[=%]3A)[0-9A-Z][=%](2|3)A", re.IGNORECASE)
 _STARS = str.maketrans(
     dict.fromkeys("\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}", "*")
 )
 _EMPTY_LINE = re.compile(r"\r?\n[\s>|]*\r?\n")
 _EMPHASIS = re.compile(r"(\*+)HANDFAST:")
-_INSIDE = re.compile(r"HANDFAST:[0-9A-Z]\*")
+_INSIDE = re.compile(r"HANDFAST:[0-9A-Z][:*]")
 _MISREAD = str.maketrans("OIL", "011")
 
 _RFC4648 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -150,7 +152,7 @@ def _readings(text: str) -> Iterator[str]:
 def _parts(plain: str) -> tuple[str, tuple[str, ...]]:
     if not plain.startswith(_PREFIX):
         raise _foreign("the text is neither a label nor an invite")
-    shape = _SHAPE.fullmatch(plain)
+    shape = _SHAPE.fullmatch(plain.translate(_OLD_SYMBOLS))
     if shape is None:
         raise _mistyped("it is truncated, or its start is wrong")
     kind, rest = shape[1], shape[2].translate(_MISREAD)
@@ -158,7 +160,7 @@ def _parts(plain: str) -> tuple[str, tuple[str, ...]]:
         other = pasted.first_other(rest, "".join(_VALUES))
         raise _mistyped(f"it contains {other}, which is not allowed")
     if _total(kind, rest) != _END:
-        counted = f"{len(rest)} symbols follow the first *"
+        counted = f"{len(rest)} symbols follow the kind"
         if kind == LABEL and len(rest) != _LABEL_SYMBOLS:
             counted += f", and a label has {_LABEL_SYMBOLS}"
         raise _mistyped(f"a character is wrong or missing, or two are swapped ({counted})")
@@ -192,7 +194,7 @@ def _total(kind: str, symbols: str) -> int:
 
 def _foreign(what: str) -> Malformed:
     return Malformed(
-        what, advice=f"A label starts with {_PREFIX}{LABEL}*, an invite with {_PREFIX}{INVITE}*."
+        what, advice=f"A label starts with {_PREFIX}{LABEL}:, an invite with {_PREFIX}{INVITE}:."
     )
 
 

@@ -122,7 +122,7 @@ class InviteToken:
 
     @staticmethod
     def text(signed: bytes) -> str:
-        """Return the text of a signed token: `HANDFAST:I*…`, for a QR code of version 13-L."""
+        """Return the text of a signed token: `HANDFAST:I:…`, for a QR code of version 13-L."""
         return armour_fields(INVITE, base32(signed))
 
 

@@ -1,6 +1,6 @@
 """The method `label`: the client scans the label on the device (protocol §5).
 
-    HANDFAST:1*<device id>*<fingerprint>*<token><check symbol>
+    HANDFAST:1:<device id>:<fingerprint>:<token><check symbol>
 
 The fingerprint is all 32 bytes in Crockford base32, 52 symbols. The device ID is its first eight
 symbols, for people to find and as a second check on the rest. The token is 16 random bytes, 26

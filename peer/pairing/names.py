@@ -1,10 +1,11 @@
 """User names: which texts are valid (protocol §5.2).
 
 Users read and type a name, and it is a segment of a path (`/iam/users/{name}`). So a name is in
-NFC and has 1 to 64 characters: letters, digits and combining marks of any script, with `-` and `_`
-inside. It has no spaces, dots, separators, control characters, bidirectional controls, joiners,
-private-use or unassigned code points, and no other invisible characters. Letters of different
-scripts that look alike are not detected: the identity of a user is the fingerprint, never the name.
+NFC and has 1 to 64 characters: letters, digits and combining marks of any script, with `-`, `_` and
+single spaces (U+0020) inside. It has no other spaces, dots, separators, control characters,
+bidirectional controls, joiners, private-use or unassigned code points, and no other invisible
+characters. Letters of different scripts that look alike are not detected: the identity of a user is
+the fingerprint, never the name.
 """
 
 import unicodedata
@@ -14,9 +15,11 @@ from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS, MAX_NAME_MARKS_IN_A_ROW
 from peer.pasted import INVISIBLE
 
-_ADVICE = "Use 1 to 64 letters and digits, with - or _ inside; for example: anna or anna-laptop."
+_ADVICE = (
+    "Use 1 to 64 letters and digits, with -, _ or single spaces inside; for example: Anna Maria."
+)
 _URI_PATH_BYTES = 255  # the longest Uri-Path segment (RFC 7252 §5.10)
-_JOINERS = "-_"
+_JOINERS = "-_ "
 
 _WORDS = {
     "Cc": "a control character",
@@ -24,7 +27,7 @@ _WORDS = {
     "Cs": "half a character (a surrogate)",
     "Co": "a private-use character",
     "Cn": "an unassigned character",
-    "Zs": "a space",
+    "Zs": "a space other than the usual one",
     "Zl": "a line break",
     "Zp": "a line break",
 }
@@ -68,6 +71,8 @@ def _check_characters(name: str) -> None:
             raise _malformed(f"the name contains {_WORDS.get(category, 'a symbol or a separator')}")
         if marks > MAX_NAME_MARKS_IN_A_ROW:
             raise _malformed("the name contains too many accents in a row")
+    if "  " in name:
+        raise _malformed("the name contains two spaces in a row")
     if unicodedata.category(name[0])[0] == "M" or name[0] in _JOINERS or name[-1] in _JOINERS:
         raise _malformed("the name does not begin and end with a letter or a digit")
 

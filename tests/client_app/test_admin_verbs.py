@@ -194,7 +194,7 @@ def test_invite_prints_json_and_nothing_else_with_quiet(anna: Shell) -> None:
     assert made.err == ""
     one = value(made)["invite"]
     assert one["role"] == "guest"
-    assert one["token"].startswith("HANDFAST:I*")
+    assert one["token"].startswith("HANDFAST:I:")
 
 
 def test_invites_are_withdrawn_by_their_id_or_a_unique_prefix(anna: Shell) -> None:
@@ -253,7 +253,7 @@ def test_the_qr_code_of_an_invite_is_printed_to_stderr(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     made = anna("invite", "kitchen", "mia", "--qr", "-q")
-    assert made.out.startswith("HANDFAST:I*")
+    assert made.out.startswith("HANDFAST:I:")
     assert len(made.out.splitlines()) == 1
     assert len(made.err.splitlines()) > 20
     assert "\x1b" not in made.err
@@ -261,7 +261,7 @@ def test_the_qr_code_of_an_invite_is_printed_to_stderr(
     narrow = anna("invite", "kitchen", "leo", "--qr", "-q")
     assert narrow.code == 0
     assert re.search(r"needs \d+ columns, but the terminal has 40", narrow.err)
-    assert narrow.out.startswith("HANDFAST:I*")
+    assert narrow.out.startswith("HANDFAST:I:")
 
 
 # ----------------------------------------------------------------------------- window and events

@@ -100,7 +100,7 @@ def test_the_help_lists_all_verbs_and_exit_codes(shell: Shell) -> None:
         ["completion", "csh"],
         ["pair", "a", "b"],
         ["pair", "x" * 300],
-        ["pair", "HANDFAST:I*ABC"],
+        ["pair", "HANDFAST:I:ABC"],
         ["users"],
         ["users", "kitchen", "nonsense"],
         ["users", "kitchen", "--nonsense"],

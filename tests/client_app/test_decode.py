@@ -65,7 +65,7 @@ GOOD: dict[str, tuple[Callable[[bytes], object], Any]] = {
         ],
     ),
     "invites": (decode.invites_untrusted, [INVITE, {**INVITE, "key": FP, "not_after": 8}]),
-    "invitation": (decode.invitation_untrusted, {**INVITE, "token": "HANDFAST:I*0123ABC+"}),
+    "invitation": (decode.invitation_untrusted, {**INVITE, "token": "HANDFAST:I:0123ABC+"}),
     "window": (
         decode.window_untrusted,
         {"open": True, "port": 5, "seconds_left": 1.5, "role": "guest", "methods": ["compare"]},
@@ -118,10 +118,10 @@ def test_unknown_fields_of_a_newer_device_are_ignored() -> None:
 
 
 def test_the_token_of_an_invite_is_in_no_repr_and_no_error() -> None:
-    made = decode.invitation_untrusted(cbor.encode({**INVITE, "token": "HANDFAST:I*SECRET"}))
-    assert made.token == "HANDFAST:I*SECRET"
+    made = decode.invitation_untrusted(cbor.encode({**INVITE, "token": "HANDFAST:I:SECRET"}))
+    assert made.token == "HANDFAST:I:SECRET"
     assert "SECRET" not in repr(made)
-    for token in ("HANDFAST:I*SECRET\x1b[2J", "HANDFAST:1*SECRET", "secret", b"SECRET", ""):
+    for token in ("HANDFAST:I:SECRET\x1b[2J", "HANDFAST:1:SECRET", "secret", b"SECRET", ""):
         with pytest.raises(Malformed) as caught:
             decode.invitation_untrusted(cbor.encode({**INVITE, "token": token}))
         assert "SECRET" not in f"{caught.value} {caught.value.advice}".upper()

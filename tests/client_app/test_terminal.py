@@ -349,7 +349,7 @@ def test_a_qr_code_on_a_terminal_sets_both_colours(home: Path) -> None:
     finally:
         terminal.close()
     assert "\x1b[38;5;16;48;5;231m" in terminal.shown
-    assert "HANDFAST:I*" in terminal.shown
+    assert "HANDFAST:I:" in terminal.shown
 
 
 def append_event(app: Any) -> None:

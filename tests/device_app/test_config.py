@@ -90,7 +90,7 @@ def test_a_later_file_overrides_single_settings(tmp_path: Path) -> None:
         ('[pairing]\noverlap = "both"\n', 2, "first-wins"),
         ("[pairing]\nrole = 7\n", 2, "text"),
         ('[resources]\nmodules = "x"\n', 2, "list"),
-        ('name = "a b"\n', 1, "a space"),
+        ('name = "a  b"\n', 1, "two spaces"),
         ("network = 7\n", 1, "has to be a table"),
     ],
 )

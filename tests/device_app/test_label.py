@@ -96,7 +96,7 @@ async def test_neither_token_nor_code_is_stored_or_logged(kit: Kit) -> None:
     stored = b"".join(path.read_bytes() for path in kit.home.glob("device.db*"))
     assert token_verifier(label.device, label.token).hex().encode() in stored
     for secret in (
-        *(label.token, label.token.hex().encode(), made["text"].split("*")[3].encode()),
+        *(label.token, label.token.hex().encode(), made["text"].split(":")[4].encode()),
         *(made["code"].encode(), made["code"].replace("-", "").encode()),
     ):
         assert secret not in stored

@@ -407,7 +407,7 @@ WRONG_REQUESTS: list[tuple[str, str, str, object]] = [
     ("POST", "/iam/invites", "invite-new", {"name": "mia", "uses": 33}),
     ("POST", "/iam/invites", "invite-new", {"name": "mia", "seconds": "long"}),
     ("POST", "/iam/invites", "invite-new", {"name": "mia", "key": b"Z" * 32}),
-    ("POST", "/iam/redeem", "redeem", {"token": "HANDFAST:I*0"}),
+    ("POST", "/iam/redeem", "redeem", {"token": "HANDFAST:I:0"}),
     ("POST", "/iam/redeem", "redeem", {"token": b"", "surprise": 1}),
     ("POST", "/iam/window", "window-new", {"surprise": 1}),
     ("POST", "/iam/window", "window-new", {"methods": "compare"}),

@@ -39,7 +39,7 @@ GOOD_INVITE = {
     "expires": 1,
     "inviter": "",
 }
-GOOD_MADE = {**GOOD_INVITE, "token": "HANDFAST:I*0AZ$"}
+GOOD_MADE = {**GOOD_INVITE, "token": "HANDFAST:I:0AZ%"}
 GOOD_WINDOW = {
     "open": True,
     "port": 5685,
@@ -105,10 +105,10 @@ GOOD_BOARD = {"load": [0.5, 1, 2.5], "temperature": None, "uptime": 1.5, "memory
         ("invite-new", {"name": "mia"}, {"uses": 33}),
         ("invite-info", GOOD_INVITE, {"uses": 33}),
         ("invite-info", GOOD_INVITE, {"id": "A0" * 16}),
-        ("invite-info", GOOD_INVITE, {"token": "HANDFAST:I*0AZ$"}),
-        ("invite-made", GOOD_MADE, {"token": "HANDFAST:1*0AZ$"}),
-        ("invite-made", GOOD_MADE, {"token": "HANDFAST:I*0az$"}),
-        ("redeem", {"token": b""}, {"token": "HANDFAST:I*0AZ$"}),
+        ("invite-info", GOOD_INVITE, {"token": "HANDFAST:I:0AZ%"}),
+        ("invite-made", GOOD_MADE, {"token": "HANDFAST:1:0AZ%"}),
+        ("invite-made", GOOD_MADE, {"token": "HANDFAST:I:0az%"}),
+        ("redeem", {"token": b""}, {"token": "HANDFAST:I:0AZ%"}),
         ("window", GOOD_WINDOW, {"open": False}),
         ("window", GOOD_WINDOW, {"methods": []}),
         ("window", GOOD_WINDOW, {"port": 0}),

@@ -187,7 +187,7 @@ def run(command: tuple[str, ...], home: Path) -> Iterable[str]:
         timeout=TIMEOUT_SECONDS,
         env={**os.environ},
     )
-    return re.findall(r"^HANDFAST:I\*\S+$", done.stdout, re.MULTILINE)
+    return re.findall(r"^HANDFAST:I:\S+$", done.stdout, re.MULTILINE)
 
 
 async def start_app(home: Path, *, near: bool, later: bool) -> App:

@@ -251,7 +251,7 @@ def base32(data: bytes) -> str:
 def test_the_label_example_is_computed_independently(protocol: ProtocolDocument) -> None:
     example = Example(protocol, "label")
     device_id = base32(example.device.digest)[:8]
-    text = f"HANDFAST:1*{device_id}*{base32(example.device.digest)}*{base32(example['token'])}"
+    text = f"HANDFAST:1:{device_id}:{base32(example.device.digest)}:{base32(example['token'])}"
     assert example.values["text"][:-1] == text
     values = CROCKFORD + "*$%+/"
     total = 1  # the kind of the text

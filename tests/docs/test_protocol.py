@@ -251,7 +251,7 @@ def test_the_text_of_the_invite_example_is_computed_independently(
             total = (2 * total + symbols.index(symbol)) % 37
         if total == 1:
             fitting.append(check)
-    assert [f"HANDFAST:I*{field}{check}" for check in fitting] == [example["text"]]
+    assert [f"HANDFAST:I:{field}{check}" for check in fitting] == [example["text"]]
 
 
 def read_diagnostic(text: str) -> object:

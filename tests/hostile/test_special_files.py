@@ -172,7 +172,7 @@ def test_a_fifo_as_list_of_known_devices_is_refused(tmp_path: Path, fifo: MakeFi
 
 def test_a_fifo_as_picture_is_refused(tmp_path: Path, fifo: MakeFifo) -> None:
     with pytest.raises(UsageError, match="is not a readable picture"):
-        text_in_picture(fifo(tmp_path / "box.png", png("HANDFAST:1*A")))
+        text_in_picture(fifo(tmp_path / "box.png", png("HANDFAST:1:A")))
 
 
 async def test_a_running_device_does_not_open_a_fifo_and_continues(

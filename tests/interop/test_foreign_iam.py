@@ -172,7 +172,7 @@ async def test_users_and_keys_can_be_added_changed_and_removed(
 
 def token_of(text: str) -> bytes:
     """Decode the text of an invite by docs/protocol.md §6.2, without handfast's code."""
-    symbols = text.removeprefix("HANDFAST:I*")[:-1]
+    symbols = text.removeprefix("HANDFAST:I:")[:-1]
     plain = symbols.translate(str.maketrans(CROCKFORD, RFC_4648))
     return base64.b32decode(plain + "=" * (-len(plain) % 8))
 

@@ -144,7 +144,7 @@ def test_a_text_is_read_from_a_quoted_mail(text: str) -> None:
         "=\r\n".join(lines),
         f"<{text}>",
         f"`{text}`",
-        text.replace("*", "\\*"),
+        text.replace(":", "*", 2).replace("*", ":", 1).replace("*", "\\*"),
     ]
     read = Label.parse_untrusted if text == LABEL.text else invite.read_untrusted
     for mail in mails:
@@ -153,7 +153,7 @@ def test_a_text_is_read_from_a_quoted_mail(text: str) -> None:
 
 
 def test_a_label_that_is_cut_off_is_refused_with_what_was_counted() -> None:
-    with pytest.raises(Malformed, match="80 symbols follow the first \\*, and a label has 89"):
+    with pytest.raises(Malformed, match="80 symbols follow the kind, and a label has 89"):
         Label.parse_untrusted(LABEL.text[:-9])
 
 
@@ -191,14 +191,15 @@ def test_an_answer_to_a_question_is_read_in_every_spelling(line: str, answer: bo
 AROUND = {
     "quoted mail": lambda text: "> " + "\n> ".join(halves(text)),
     "twice quoted mail": lambda text: "> > " + "\r\n> > ".join(halves(text)),
-    "quoted-printable mail": lambda text: "=\r\n".join(halves(text)).replace("*", "=2A"),
-    "URL": lambda text: text.replace(":", "%3A").replace("*", "%2a"),
+    "quoted-printable mail": lambda text: "=\r\n".join(halves(text)).replace(":", "=3A"),
+    "URL": lambda text: text.replace(":", "%3a"),
     "HTML": lambda text: f"&lt;{text.replace('*', '&ast;')}&gt;",
     "code block": lambda text: f"```text\n{text}\n```",
     "bold": lambda text: f"**{text}**",
     "italic": lambda text: f"_{text}_",
-    "escaped stars": lambda text: text.replace("*", "\\*"),
-    "another star": lambda text: text.replace("*", "\N{ASTERISK OPERATOR}"),
+    "escaped stars": lambda text: old(text).replace("*", "\\*"),
+    "another star": lambda text: old(text).replace("*", "\N{ASTERISK OPERATOR}"),
+    "older symbols": lambda text: f" {old(text)}",
     "parentheses": lambda text: f"({text})",
     "brackets": lambda text: f"[{text}],",
     "a sentence": lambda text: f"The label: {text}!",
@@ -216,6 +217,11 @@ AROUND = {
     "right to left": lambda text: f"\u2067\u200f{text}\u200f\u2069",
     "NUL": lambda text: f"{text}\0",
 }
+
+
+def old(text: str) -> str:
+    """The text with the separators of older versions, which a shell expands."""
+    return "HANDFAST:" + text.removeprefix("HANDFAST:").replace(":", "*").replace("U", "$")
 
 
 def halves(text: str) -> tuple[str, str]:

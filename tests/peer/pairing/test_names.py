@@ -17,6 +17,8 @@ from peer.pairing.names import check_name, default_name
         "anna",
         "Anna",
         "anna-laptop",
+        "Anna Maria",
+        "a b c",
         "anna_2",
         "7",
         "x",
@@ -58,7 +60,9 @@ def test_valid_names_are_accepted(name: str) -> None:
         pytest.param("anna%2fb", "separator", id="percent"),
         pytest.param(".", "separator", id="dot"),
         pytest.param("..", "separator", id="dots"),
-        pytest.param("anna bert", "space", id="space"),
+        pytest.param("anna  bert", "two spaces", id="two spaces"),
+        pytest.param(" anna", "begin and end", id="leading space"),
+        pytest.param("anna ", "begin and end", id="trailing space"),
         pytest.param("anna\u00a0bert", "space", id="no-break space"),
         pytest.param("anna\u3000bert", "space", id="ideographic space"),
         pytest.param("anna\u2028bert", "line break", id="line separator"),
@@ -116,7 +120,7 @@ def test_any_text_is_a_name_or_malformed(text: str) -> None:
     assert unicodedata.is_normalized("NFC", name)
     assert check_name(name) == name
     assert name.isprintable()
-    assert not set(name) & set(" ./\\%?#&;:\"'<>|*$`~")
+    assert not set(name) & set("./\\%?#&;:\"'<>|*$`~")
 
 
 @given(st.binary(min_size=32, max_size=32))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # about the length of the longest invite
-TOKEN = "HANDFAST:I*" + "0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 18
+TOKEN = "HANDFAST:I:" + "0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 18
 PIXELS = {" ": (0, 0), "▀": (1, 0), "▄": (0, 1), "█": (1, 1)}
 
 
@@ -109,7 +109,7 @@ def test_the_largest_invite_fits_80_columns_with_its_full_margin() -> None:
     signed = token.sign(identity)
     assert SIGNED_MAX - 60 < len(signed) <= SIGNED_MAX
     assert len(terminal_lines(token.text(signed), columns=80)[0]) <= 80
-    longest = "HANDFAST:I*" + "A" * 608  # 619 symbols: QR 13-L
+    longest = "HANDFAST:I:" + "A" * 608  # 619 symbols: QR 13-L
     assert qr.code_of(longest).mode == "alphanumeric"
     assert len(terminal_lines(longest, columns=80)[0]) == 77
 
