@@ -89,10 +89,6 @@ def _is_same(one: Advert, other: Advert) -> bool:
     return {*one.addresses} == {*other.addresses} and one == replace(other, addresses=one.addresses)
 
 
-def _state(advert: Advert) -> tuple[bool, bool]:
-    return advert.is_present, advert.pairing_open
-
-
 class Finder:
     """Searches the LAN, for a limited time on each call."""
 
@@ -102,8 +98,8 @@ class Finder:
     async def watch(self) -> AsyncGenerator[Advert, None]:
         """Yield each device when it appears, changes or leaves. Does not end.
 
-        Addresses that arrive within `DISCOVERY_SETTLE_SECONDS` are one change: a device is
-        announced on each of its links.
+        What arrives within `DISCOVERY_SETTLE_SECONDS` is one change: a device is announced on each
+        of its links, several times.
         """
         loop = asyncio.get_running_loop()
         announced = AnnouncedDevices()
@@ -121,7 +117,7 @@ class Finder:
                     if (device := announced.note(advert)) is not None:
                         key = advert.instance, advert.device_id
                         older = changed.get(key, device)
-                        if _state(older) != _state(device):
+                        if older.is_present != device.is_present:
                             yield older
                         changed[key] = device
                         _bound(changed)

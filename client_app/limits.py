@@ -11,7 +11,7 @@ from peer.limits import DEFAULT_LIMITS
 # Discovery.
 DISCOVERY_SECONDS: Final = 3.0  # one search on the LAN
 DISCOVERY_DELAY_SECONDS: Final = 0.3  # head start of the stored addresses of a device
-DISCOVERY_SETTLE_SECONDS: Final = 0.3  # announcements of a device that are shown as one change
+DISCOVERY_SETTLE_SECONDS: Final = 0.5  # announcements of a device that are shown as one change
 PORT_DISCOVERY_SECONDS: Final = 1.0  # search for the regular port of a device that did not state it
 ADVERTS: Final = 1024  # different announcements that one search keeps
 LISTED_DEVICES: Final = 16  # devices that an error lists

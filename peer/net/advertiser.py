@@ -19,7 +19,10 @@ from peer.net.duplicate_watch import DuplicateWatch, OnDuplicate
 from peer.net.interfaces import kernel_table
 from peer.net.link_follower import LinkFollower
 from peer.net.mdns import (
+    DNSAddress,
     DNSRecord,
+    DNSService,
+    DNSText,
     Multicast,
     Origin,
     no_multicast,
@@ -119,6 +122,7 @@ class Advertiser:
         zeroconf, self._zeroconf = self._zeroconf, None
         self._is_registered = False
         if zeroconf is not None:
+            zeroconf.zeroconf.is_current = _is_goodbye
             await zeroconf.async_close()
 
     async def _reconcile(self) -> None:
@@ -128,6 +132,9 @@ class Advertiser:
         found = links(table, self._interfaces)
         is_new, self._links = found != self._links, found
         if self._zeroconf is not None:
+            if is_new and self._is_registered:  # the change of links announces the service again
+                for info in self._infos():
+                    self._zeroconf.zeroconf.registry.async_update(info)
             await self._zeroconf.set_links(found)
             await wait_until_ready(self._zeroconf)
         elif found:
@@ -146,6 +153,7 @@ class Advertiser:
         except BaseException:  # also a cancellation
             await opened.async_close()
             raise
+        opened.zeroconf.is_current = self._is_current
         return opened
 
     def _note_trouble(self) -> None:
@@ -222,6 +230,11 @@ class Advertiser:
         self._records = frozenset(record for info in infos for record in _records_of(info))
         return infos
 
+    def _is_current(self, record: DNSRecord) -> bool:
+        """Return whether a record is announced now; those without a state always are."""
+        has_state = isinstance(record, DNSText | DNSService | DNSAddress)
+        return not has_state or record in self._records
+
     def _own_records(self, heard: list[DNSRecord], origin: Origin) -> list[DNSRecord]:
         """Return the received records that this device announces itself.
 
@@ -229,6 +242,10 @@ class Advertiser:
         """
         self._duplicates.heard_untrusted(heard, origin)
         return [record for record in heard if record in self._records]
+
+
+def _is_goodbye(record: DNSRecord) -> bool:
+    return not record.ttl
 
 
 def _records_of(info: ServiceInfo) -> list[DNSRecord]:

@@ -17,7 +17,7 @@ datagram arrived. Here:
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
@@ -65,11 +65,16 @@ def interfaces_of(links: Iterable[Link]) -> list[str | int]:
 
 
 class LinkZeroconf(Zeroconf):
-    """Sends on each link the addresses of that link. Needs a running loop."""
+    """Sends on each link the addresses of that link. Needs a running loop.
+
+    `is_current` decides about each record when it is sent: python-zeroconf delays answers by up to
+    half a second, and would send what has changed meanwhile.
+    """
 
     def __init__(self, links: Sequence[Link]) -> None:
         logging.getLogger("zeroconf").addFilter(_log_for_debugging)
         _check_port()
+        self.is_current: Callable[[DNSRecord], bool] = lambda _record: True
         self._links: dict[int, Link] = {}
         self._index_of_ipv4: dict[str, int] = {}
         self.set_links(links)
@@ -129,7 +134,8 @@ class LinkZeroconf(Zeroconf):
         own = {address.packed for address in link.addresses} if link else set()
 
         def belongs(record: DNSRecord) -> bool:
-            return not isinstance(record, DNSAddress) or record.address in own
+            is_ours = not isinstance(record, DNSAddress) or record.address in own
+            return is_ours and self.is_current(record)
 
         message = DNSOutgoing(out.flags, out.multicast, out.id)
         message.questions = out.questions

@@ -13,12 +13,12 @@ from peer.net import advertiser, discovery, link_follower
 from peer.net.advertiser import NO_LINK, Advertiser
 from peer.net.interfaces import InterfaceTable, kernel_table
 from peer.net.link_follower import LinkFollower
-from tests.kit.internals import has_links, replace_wait_for_change
-from tests.kit.mdns import mdns_sender, packet, service_records, text_record
+from tests.kit.internals import has_links, replace_wait_for_change, zeroconf_of
+from tests.kit.mdns import GROUP, mdns_sender, packet, service_records, text_record
 from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from peer.net.discovery import Search
     from tests.kit.namespaces import Namespace
@@ -247,3 +247,46 @@ async def test_a_search_without_any_link_left_goes_on_with_the_next_one(
                 sender.send(packet(service_records(text_record(), address="10.0.0.1")))
                 await asyncio.sleep(0.01)
             assert (await next_change(search)).addresses == ("10.0.0.1",)
+
+
+@contextlib.contextmanager
+def group_listener() -> Iterator[socket.socket]:
+    """A socket that hears what is sent to the group of multicast DNS on loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((GROUP[0], 5353))
+        membership = socket.inet_aton(GROUP[0]) + socket.inet_aton("127.0.0.1")
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        sock.setblocking(False)
+        yield sock
+
+
+@pytest.mark.needs_root
+async def test_a_delayed_answer_does_not_say_what_has_changed_meanwhile(namespaces: Any) -> None:
+    """python-zeroconf answers up to half a second after a question, by what it knew then."""
+    device = Advertiser(
+        name="kitchen", device_id=DEVICE_ID, port=1, pairing_port=2, interfaces=["127.0.0.1"]
+    )
+    with namespaces.add().inside(), group_listener() as group:
+
+        async def heard(text: bytes) -> list[bytes]:
+            """What was sent, up to a message with this text."""
+            found = [await asyncio.get_running_loop().sock_recv(group, 9000)]
+            while text not in found[-1]:
+                found.append(await asyncio.get_running_loop().sock_recv(group, 9000))
+            return found
+
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await device.start()
+            await heard(b"pm=0")
+            sender = zeroconf_of(device)
+            infos = sender.registry.async_get_service_infos()
+            old = [sender.generate_service_broadcast(info, None) for info in infos]
+            await device.set_pairing(open=True, pairing_port=3)
+            await heard(b"pm=1")
+            for message in old:
+                sender.async_send(message)
+            await device.set_pairing(open=True, pairing_port=4)
+            assert not any(b"pm=0" in one for one in await heard(b"pp=4"))
+            await device.close()
