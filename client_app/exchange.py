@@ -9,9 +9,9 @@ from aiocoap.numbers.codes import Code
 from client_app.content import NUMBERS, Format, Reply
 from client_app.decode import Me, me_untrusted
 from peer import cbor
-from peer.errors import UsageError
+from peer.errors import DeviceFailed, UsageError
 from peer.net.connection import CoapsConnection
-from peer.net.problem import error_of
+from peer.net.problem import LOG_ADVICE, error_of
 
 ME: Sequence[str] = ("iam", "me")
 """The path of the resource that says who the client is on the device."""
@@ -59,6 +59,8 @@ def find_cause(alias: str) -> str:
 def payload_of(response: aiocoap.Message) -> bytes:
     """The payload of a 2.xx response. Raises the `PeerError` that fits any other response."""
     error = error_of(response)
+    if isinstance(error, DeviceFailed) and error.advice == LOG_ADVICE:
+        error.advice = "Its log has the cause: run `handfast-device logs` at the device."
     if error is not None:
         raise error
     return bytes(response.payload)

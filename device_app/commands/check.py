@@ -15,7 +15,7 @@ from peer.terminal.exit_codes import ExitCode
 @click.command(cls=Verb, example="handfast-device check")
 @click.pass_obj
 def check(cli: CommandLine) -> None:
-    """Check settings, modules and policies, and say what a start would say.
+    """Check settings, modules, policies and ports, and say what a start would say.
 
     Every problem is printed with advice, and nothing is changed. Exit with 0 if a start would
     succeed, and with 1 otherwise. This imports your modules and calls their `resources`, so they

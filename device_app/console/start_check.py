@@ -1,8 +1,8 @@
 """`check`: what a start of the daemon would find, without starting it.
 
-It reads the settings, imports the modules and reads the policies as a start does, reports every
-problem and not only the first, and changes nothing. Modules run their own code when they are
-imported.
+It reads the settings, imports the modules and reads the policies as a start does, and opens the
+ports for a moment if no daemon runs. It reports every problem and not only the first, and changes
+nothing. Modules run their own code when they are imported.
 """
 
 from collections.abc import Iterable
@@ -11,18 +11,23 @@ from typing import NotRequired, TypedDict
 
 from device_app.access.policies import PolicySet, check_folder
 from device_app.console import offline
+from device_app.console.running import daemon_of
 from device_app.errors import AppError, ConfigError, ModuleError
 from device_app.modules import loading
 from device_app.resource_spec import Board
 from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
 from iam import files
-from peer.errors import IdentityError
+from peer.errors import IdentityError, PeerError
 from peer.identity import Identity
+from peer.net.udp import UdpSocket
 
 
 class ProblemView(TypedDict):
-    """A reason for which a start would fail. `part` is `settings`, `key`, `module` or `policy`."""
+    """A reason for which a start would fail.
+
+    `part` is `settings`, `key`, `module`, `policy` or `network`.
+    """
 
     part: str
     text: str
@@ -52,7 +57,7 @@ class _Found:
     problems: list[ProblemView] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def problem(self, part: str, error: AppError | IdentityError) -> None:
+    def problem(self, part: str, error: AppError | PeerError) -> None:
         view: ProblemView = {"part": part, "text": str(error)}
         if error.advice:
             view["advice"] = error.advice
@@ -67,6 +72,8 @@ async def check_start(paths: Paths) -> StartCheckAnswer:
         settings = _settings(paths, found)
         modules, actions = _modules(paths, settings, identity, found)
         policies = _policies(paths, settings, actions, found)
+        if settings is not None and daemon_of(paths.store) is None:
+            _ports(settings, found)
         return {
             "ready": not found.problems,
             "problems": found.problems,
@@ -122,6 +129,26 @@ def _modules(
             loaded += one
             found.warnings.extend(text for spec in one for text in spec.warnings)
     return _views(loaded), loading.actions_of(loaded) if is_complete else None
+
+
+def _ports(settings: Settings, found: _Found) -> None:
+    """Open the ports for a moment. One that is in use by another program is a problem.
+
+    A pairing port that is in use is a warning: the device starts without it.
+    """
+    for host in settings.listen:
+        try:
+            _open(host, settings.port)
+        except PeerError as error:
+            found.problem("network", error)
+        try:
+            _open(host, settings.pairing_port)
+        except PeerError as error:
+            found.warnings.append(f"no pairing window can be opened: {error}")
+
+
+def _open(host: str, port: int) -> None:
+    UdpSocket.bind(host, port, on_datagram=lambda _: None, on_error=lambda _: None).close()
 
 
 def _views(loaded: Iterable[loading.Loaded]) -> list[ModuleView]:

@@ -7,7 +7,7 @@ texts. `REASONS` is the one table of slugs, CoAP codes and exceptions (protocol 
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import aiocoap
 from aiocoap.error import RenderableError
@@ -39,6 +39,9 @@ from peer.limits import (
 CONTENT_FORMAT = 257
 _TITLE, _DETAIL, _CUSTOM = -1, -2, "handfast:problem"
 _CBOR_LENGTH_BYTES = 2  # in front of a text of 24 to 65,535 bytes, beside its first byte
+
+#: The advice for a 5.xx response that has none.
+LOG_ADVICE: Final = "Check the device's log for the cause."
 
 
 class Reason(NamedTuple):
@@ -164,7 +167,7 @@ def error_of(message: aiocoap.Message, limits: Limits = DEFAULT_LIMITS) -> PeerE
     code = message.code.dotted
     title = title or f"the device responded with {code}"
     if message.code.class_ >= 5:
-        advice = detail or "Check the device's log for the cause."
+        advice = detail or LOG_ADVICE
         return DeviceFailed(title, advice=advice, code=code)
     known = REASONS.get(reason)
     kind = (known and known.error) or _BY_CODE.get(int(message.code))

@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiocoap
 import pytest
+from aiocoap.numbers.codes import Code
 
 from client_app import observation as observation_module
 from client_app import session as session_module
 from client_app.client import Client
 from client_app.content import Format
 from client_app.decode import me_untrusted
+from client_app.exchange import reply_of
 from peer import cbor
 from peer.errors import (
     Denied,
@@ -83,6 +86,12 @@ async def test_an_error_response_raises_its_exception(
         await kitchen.get(path)
     assert getattr(caught.value, "code", "") == code
     assert (await kitchen.get("/hello")).code == "2.05"
+
+
+def test_a_failure_without_words_names_the_command_that_shows_the_log() -> None:
+    with pytest.raises(DeviceFailed) as caught:
+        reply_of(aiocoap.Message(code=Code.INTERNAL_SERVER_ERROR))
+    assert "`handfast-device logs`" in caught.value.advice
 
 
 async def test_an_invalid_path_is_refused_before_a_request_is_sent(

@@ -1,6 +1,7 @@
 """`handfast-device check`: what a start would say, and that a start says the same."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,14 @@ rank = 12
 policies = ["lamps"]
 """
 MODULES = "[resources]\nmodules = ['{}']\n"
-SETTINGS = 'name = "kitchen"\n[network]\nlisten = ["127.0.0.1"]\nport = 0\nadvertise = false\n'
+SETTINGS = """
+name = "kitchen"
+[network]
+listen = ["127.0.0.1"]
+port = 0
+pairing_port = 0
+advertise = false
+"""
 
 
 def write(home: Path, files: dict[str, str]) -> None:
@@ -185,11 +193,32 @@ async def test_a_misspelt_action_is_a_warning_once_all_modules_are_known(tmp_pat
     assert not any("Lamp:Raed" in warning for warning in answer["warnings"])
 
 
+@pytest.mark.parametrize("which", ["port", "pairing_port"])
+async def test_a_port_that_another_program_uses_is_reported(tmp_path: Path, which: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        number = other.getsockname()[1]
+        ports = {"port": 0, "pairing_port": 0} | {which: number}
+        lines = [f"{name} = {one}" for name, one in ports.items()]
+        text = "\n".join(["[network]", 'listen = ["127.0.0.1"]', "advertise = false", *lines])
+        write(tmp_path, {"device.toml": text})
+        code, answer = await checked(tmp_path)
+        if which == "port":
+            (problem,) = answer["problems"]
+            assert (code, problem["part"]) == (1, "network")
+            assert await start_error(tmp_path) == problem["text"]
+        else:
+            assert (code, answer["problems"]) == (0, [])
+            assert await start_error(tmp_path) == ""
+            assert any(f"port {number}" in warning for warning in answer["warnings"])
+
+
 async def test_a_device_that_was_never_started_is_ready(tmp_path: Path) -> None:
+    write(tmp_path, {"device.toml": SETTINGS})
     code, answer = await checked(tmp_path)
     assert (code, answer["ready"]) == (0, True)
     assert "a start creates one" in answer["warnings"][0]
-    assert entries(tmp_path) == []
+    assert entries(tmp_path) == [tmp_path / "device.toml"]
 
 
 async def test_a_running_device_can_be_checked(kit: Kit) -> None:
