@@ -19,7 +19,7 @@ import aiocoap
 
 from client_app.content import Gap, Reply
 from client_app.deadline import Deadline, waiting_for
-from client_app.exchange import reply_of
+from client_app.exchange import find_cause, reply_of
 from client_app.limits import (
     OBSERVE_GRACE_SECONDS,
     PROBE_ROUND_TRIPS,
@@ -201,7 +201,9 @@ class States:
                 raise ObservationEnded("the device ended the observation")
             except (Unreachable, TimedOut, RequestFailed, DeviceFailed) as error:
                 was_closed = connection is not None and not connection.is_open
-                if (gap := self._retries.lost(error, was_closed=was_closed)) is not None:
+                silent = connection.silent_seconds if connection is not None else 0.0
+                gap = self._retries.lost(error, was_closed=was_closed, silent_seconds=silent)
+                if gap is not None:
                     yield gap
                 await self._retries.pause()
                 if connection is not None and isinstance(error, (Unreachable, TimedOut)):
@@ -221,7 +223,9 @@ class States:
                 wait = min(self._due - self._loop.time(), silence)
                 await asyncio.wait({step}, timeout=None if wait == math.inf else max(0.0, wait))
                 if not step.done() and not await responds(connection, step):
-                    raise ObservationEnded("the device no longer responds")
+                    raise ObservationEnded(
+                        "the device no longer responds", advice=find_cause(self._sessions.alias)
+                    )
                 if step.done():
                     return self._noted(step.result())
                 if self._loop.time() >= self._due:

@@ -48,11 +48,14 @@ class Retries:
         self._failing_since = None
         return gap
 
-    def lost(self, error: PeerError, *, was_closed: bool) -> Gap | None:
+    def lost(self, error: PeerError, *, was_closed: bool, silent_seconds: float) -> Gap | None:
         """Note an error; return the gap that it begins. Raises the error if it is the end.
 
-        `was_closed`: the device ended the session. It often accepts the next one at once, or says
-        why not, so nothing is noted yet.
+        Args:
+            error: the reason.
+            was_closed: the device ended the session. It often accepts the next one at once, or says
+                why not, so nothing is noted yet.
+            silent_seconds: how long ago the device was heard; the gap began then.
         """
         now = self._loop.time()
         self._attempts += 1
@@ -66,7 +69,7 @@ class Retries:
         if self._failing_since is None:
             if now - self._succeeded_at >= OBSERVE_STABLE_SECONDS:
                 self._pause = 0.0
-            self._failing_since, self._reason = now, str(error)
+            self._failing_since, self._reason = now - silent_seconds, str(error)
             self._has_noted = False
             gap = Gap(self._reason)
         if not was_closed and not self._has_noted:
