@@ -67,7 +67,7 @@ class Program:
         self._output: dict[str, bytes] = {}
         self._changed = threading.Condition()
         self._screen: int | None = None
-        self._closing = os.pipe()
+        self._closing = [*os.pipe()]
         if terminal:
             self._screen, program_side = pty.openpty()
             self.process = subprocess.Popen(
@@ -199,7 +199,7 @@ class Program:
         return result
 
     def close(self) -> None:
-        """Terminate it, or kill it if necessary, and free its resources."""
+        """Terminate it, or kill it if necessary, and free its resources. Safe to repeat."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.is_running:
                 self.send(number)
@@ -213,8 +213,8 @@ class Program:
         if self._screen is not None:
             os.close(self._screen)
             self._screen = None
-        for descriptor in self._closing:
-            os.close(descriptor)
+        while self._closing:
+            os.close(self._closing.pop())
 
     def __repr__(self) -> str:
         output = "\n".join(f"--- {name}\n{self.output(name)}" for name in self._output)
