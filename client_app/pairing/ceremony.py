@@ -37,12 +37,19 @@ from client_app.pairing.messages import (
     registration_untrusted,
     start_untrusted,
 )
-from peer.errors import HandshakeFailed, PeerError, TimedOut, Unreachable, WrongCode
+from peer.errors import (
+    HandshakeFailed,
+    PeerError,
+    RefusedByUser,
+    TimedOut,
+    Unreachable,
+    WrongCode,
+)
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.connection import CoapsConnection
 from peer.pairing.binding import Channel
-from peer.pairing.errors import Mismatch
+from peer.pairing.errors import OPEN_THE_WINDOW, Mismatch
 from peer.pairing.sides import ClientSide, Session, Terms
 
 
@@ -187,8 +194,11 @@ class Ceremony:
             raise TimedOut(
                 f"{who} did not answer in time; nothing was stored", advice="Start again."
             ) from error
-        except Declined:
-            await self.abort(started)
+        except (Declined, RefusedByUser) as error:
+            if isinstance(error, Declined):
+                await self.abort(started)
+            if await self._is_window_gone():
+                error.advice = f"The pairing window has closed. {OPEN_THE_WINDOW}"
             raise
         finally:
             for one in (ours, theirs):
@@ -214,6 +224,13 @@ class Ceremony:
         """Tell the device that this side gives up; the end of the session has the same effect."""
         with contextlib.suppress(PeerError):
             await self._ask(Code.DELETE, ("pair", started.id))
+
+    async def _is_window_gone(self) -> bool:
+        """Return whether the device says that its window has closed: after the last attempt."""
+        try:
+            return not (await self.offer(timeout=self._limits.handshake_again_seconds)).methods
+        except PeerError:
+            return False
 
     async def close(self) -> None:
         """End the session. Safe to repeat."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from client_app.client import Client
-from peer.errors import PeerError, WindowClosed, WrongCode
+from client_app.errors import Declined
+from peer.errors import PeerError, RefusedByUser, WindowClosed, WrongCode
 from tests.kit.daemon import HOST
+from tests.kit.device import LINGERING
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -100,3 +102,28 @@ async def test_a_code_that_is_none_costs_no_attempt(device: Device, tmp_path: Pa
         with pytest.raises(PeerError):
             await pair(device, tmp_path, text)
     assert device.app.status()["failures"] == 0
+
+
+@pytest.mark.parametrize("who", ["client", "device"])
+@pytest.mark.parametrize("method", ["compare", "sas"])
+async def test_the_last_refusal_says_that_the_window_has_closed(
+    kit: Kit, tmp_path: Path, method: str, who: str
+) -> None:
+    device = await kit.device(limits=LINGERING)
+    await device.open(methods=[method])
+
+    async def decline(_question: object) -> bool:
+        if who == "client":
+            return False
+        await device.until(lambda: device.app.pairing.ceremonies.pending() is not None)
+        device.decide(accept=False)
+        await asyncio.Event().wait()
+        return True
+
+    error = Declined if who == "client" else RefusedByUser
+    for turn in range(3):
+        async with Client(home=tmp_path) as client:
+            target = f"{HOST}:{device.app.pairing.port.number}"
+            with pytest.raises(error) as caught:
+                await client.pair(target, name="anna", method=method, confirm=decline)
+        assert ("window has closed" in caught.value.advice) == (turn == 2)
