@@ -201,9 +201,9 @@ async def _redeemed(
         done = await client.redeem(
             invite, alias=alias, expect=expect, on_note=invocation.screen.warn
         )
-    invocation.screen.say(
-        f"the device has proved the key that the invite names: {done.device.fingerprint.grouped}"
-    )
+    invocation.screen.say("the device has proved the key that the invite names:")
+    # With one leading space, a fingerprint just fits into 80 columns.
+    invocation.screen.say(f" {done.device.fingerprint.grouped}")
     return done
 
 

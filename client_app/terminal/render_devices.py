@@ -148,8 +148,7 @@ def _(value: Whoami) -> str:
     pairs = [
         ("user", value.user),
         ("role", f"{value.role}, {until}"),
-        ("key", value.key),
-        ("", in_groups(value.fingerprint)),
+        *_key_fields(value),
         ("path", _PATHS.get(value.path, value.path)),
         ("may", ", ".join(value.actions) or "nothing"),
     ]
@@ -157,4 +156,12 @@ def _(value: Whoami) -> str:
         sometimes = ", ".join(value.conditional)
         conditions = "at other times, from other places, or for some requests only"
         pairs.append(("also", f"{sometimes} ({conditions})"))
-    return "\n".join(fields(pair for pair in pairs if pair[1]))
+    return "\n".join(fields(pairs))
+
+
+def _key_fields(value: Whoami) -> list[tuple[str, str]]:
+    """The name of the key and its fingerprint, which is split so that no terminal folds it."""
+    groups = in_groups(value.fingerprint).split()
+    halves = (" ".join(groups[:8]), " ".join(groups[8:]))
+    shown = [one for one in (value.key, *halves) if one]
+    return [("" if number else "key", one) for number, one in enumerate(shown)]

@@ -13,6 +13,7 @@ from client_app.limits import SHOWN_AFTER_SECONDS, TURN_SECONDS
 from peer.errors import UsageError
 from peer.pasted import compact
 from peer.terminal import prompts
+from peer.terminal.layout import folded, width_of
 from peer.terminal.prompts import discard_typed_input, read_line, yes_or_no
 from peer.terminal.text import on_one_line
 
@@ -57,7 +58,8 @@ class Screen:
     def warn(self, text: str) -> None:
         """Print a message, also with `-q`."""
         self.done()
-        click.echo(on_one_line(text), err=True)
+        for line in folded(on_one_line(text), indent="  ", width=width_of(sys.stderr)):
+            click.echo(line, err=True)
 
     def draw(self, picture: str) -> None:
         """Print lines without escaping; they must not contain text from a peer."""
