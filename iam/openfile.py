@@ -174,9 +174,9 @@ def lock(path: Path) -> int:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        said = os.pread(held, 20, 0).decode("ascii", "replace").strip()
+        said = os.pread(held, LOCK_FILE_BYTES_MAX, 0).partition(b"\n")[0]
         os.close(held)
-        pid = int(said) if said.isdecimal() else None
+        pid = int(said) if said.isdigit() else None
         raise StoreBusy(
             f"{path} is in use by process {pid or '(unknown)'}",
             pid=pid,

@@ -74,7 +74,7 @@ async def test_a_running_daemon_uses_a_new_label_immediately(kit: Kit) -> None:
     daemon = await kit.daemon()
     await daemon.run("close")
     refused = await daemon.run("open", "--methods", "label", "--no-wait")
-    assert (refused.code, "handfast-device label" in refused.err) == (2, True)
+    assert (refused.code, "handfast-device label" in refused.err) == (8, True)
     assert "label        none" in (await daemon.run("status")).out
     await daemon.json("label")
     assert (await daemon.run("label")).code == 1
