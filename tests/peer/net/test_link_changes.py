@@ -271,7 +271,7 @@ async def test_a_delayed_answer_does_not_say_what_has_changed_meanwhile(namespac
     with namespaces.add().inside(), group_listener() as group:
 
         async def heard(text: bytes) -> list[bytes]:
-            """What was sent, up to a message with this text."""
+            """Return the messages up to one with this text."""
             found = [await asyncio.get_running_loop().sock_recv(group, 9000)]
             while text not in found[-1]:
                 found.append(await asyncio.get_running_loop().sock_recv(group, 9000))
