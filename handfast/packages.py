@@ -25,8 +25,7 @@ def check_packages() -> None:
                 name,
                 f"the module `{name}` that Python finds is {_place(name, spec)}, not the one of "
                 f"handfast in {_FOLDER}",
-                f"Rename that `{name}`, or start Python in another folder. A virtual environment "
-                "that contains handfast alone avoids this.",
+                f"Rename that `{name}`, or remove its folder from the import path.",
             )
         if not _names_us(spec):
             raise _refused(

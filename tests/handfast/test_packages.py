@@ -32,7 +32,7 @@ def test_a_foreign_module_beside_a_script_is_named(
         errors = installed.run(*how, folder=tmp_path, expected=1).stderr
         assert f"handfast cannot be imported: the module `{name}`" in errors
         assert str(place) in errors
-        assert f"Rename that `{name}`" in errors
+        assert f"Rename that `{name}`, or remove its folder from the import path" in errors
         assert "it was run" not in errors
 
 
