@@ -49,8 +49,9 @@ def regular_site(
         limits: the bounds of requests.
         board_seconds: between two readings of an observed board.
     """
+    pointer = PairingPointer(service, LocalOnly(control.audit), guard.authorise)
     site = GuardedSite(
-        authorise=PairingPointer(service, guard.authorise).authorise,
+        authorise=pointer.authorise,
         limits=limits,
         body_bytes=lambda request: guard.body_bytes(request, limits),
     )

@@ -43,3 +43,13 @@ async def test_pairing_from_another_network_is_refused_for_every_role(
     [event] = device.events("not-local")
     assert (event.interface, event.hop_limit) == ("lo", 255)
     assert (event.result, event.address.split(":")[0]) == ("interface", "127.0.0.1")
+
+
+async def test_the_regular_port_tells_no_one_elsewhere_if_the_window_is_open(kit: Kit) -> None:
+    device = await kit.device(allow_loopback=False)
+    caller = kit.caller(device)
+    while_closed = await caller.ask("GET", "/pair")
+    await device.open()
+    while_open = await caller.ask("GET", "/pair")
+    assert (while_open.code, while_open.reason) == ("4.03", "not-local")
+    assert (while_closed.code, while_closed.body) == (while_open.code, while_open.body)
