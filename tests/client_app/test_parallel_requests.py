@@ -13,7 +13,7 @@ from aiocoap.numbers.codes import Code
 from client_app.session import DeviceSession
 from peer.errors import DeviceFailed, PeerError, RequestFailed, TimedOut
 from peer.identity import Identity
-from peer.limits import DEFAULT_LIMITS
+from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.client import CoapsClient
 from tests.kit.serve import Servers
 
@@ -28,8 +28,9 @@ MOST = DEFAULT_LIMITS.requests_per_session
 class Slow(aiocoap.resource.Resource):
     """Answers when the gate opens; counts the requests that it works on at the same time."""
 
-    def __init__(self) -> None:
+    def __init__(self, full: int = MOST) -> None:
         super().__init__()
+        self.full = full
         self.gate = asyncio.Event()
         self.working = self.most = 0
         self.is_full = asyncio.Event()
@@ -37,7 +38,7 @@ class Slow(aiocoap.resource.Resource):
     async def render_get(self, _request: aiocoap.Message) -> aiocoap.Message:
         self.working += 1
         self.most = max(self.most, self.working)
-        if self.working == MOST:
+        if self.working == self.full:
             self.is_full.set()
         await self.gate.wait()
         self.working -= 1
@@ -93,6 +94,27 @@ async def test_fifty_slow_requests_of_one_client_all_succeed(scene: Scene, code:
     replies = await asyncio.gather(*work)
     assert [reply.payload for reply in replies] == [b"done"] * 50
     assert scene.slow.most == MOST, "as many as a session may have, and no more"
+
+
+async def test_no_more_requests_are_sent_than_a_session_may_have() -> None:
+    """The device would refuse the fifth, and ask for a longer wait than its timeout."""
+    servers, slow, limits = Servers(Identity.create()), Slow(4), Limits(requests_per_session=4)
+    served = await servers.start(more={("slow",): slow}, limits=limits)
+    async with CoapsClient(Identity.create()) as client:
+
+        async def connect() -> CoapsConnection:
+            return await client.connect(served.address, pinned=None)
+
+        session = DeviceSession("kitchen", await connect(), connect, limits=limits)
+        work = [
+            asyncio.ensure_future(session.request(Code.GET, "/slow", timeout=4)) for _ in range(12)
+        ]
+        await slow.is_full.wait()
+        done, _ = await asyncio.wait(work, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+        assert not done
+        slow.gate.set()
+        assert {reply.payload for reply in await asyncio.gather(*work)} == {b"done"}
+    await servers.close()
 
 
 async def test_waiting_for_other_requests_is_a_part_of_the_timeout(scene: Scene) -> None:
