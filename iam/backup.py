@@ -55,7 +55,7 @@ def copy_of(path: Path, note: str) -> tuple[bytes, Content]:
                 )
             copy.execute(_TABLE)
             copy.execute("INSERT INTO backup VALUES (1, ?)", (note,))
-            copy.execute("VACUUM")  # leaves out what was deleted
+            copy.execute("VACUUM")  # leaves out free pages
             return copy.serialize(), content
 
 

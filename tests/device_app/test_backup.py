@@ -379,6 +379,7 @@ def test_the_accents_of_a_passphrase_may_be_typed_in_any_way(identity: Identity)
     [
         {"n": 1 << 40},
         {"n": 1 << 24},
+        {"n": 1 << 19, "p": 1},
         {"n": 3},
         {"n": 0},
         {"n": -2},
@@ -414,7 +415,9 @@ def test_parameters_from_a_file_are_bounded_before_they_are_used(
     class NotUsed:
         def __init__(self, **parameters: Any) -> None:
             memory = 128 * parameters["n"] * parameters["r"]
-            assert memory * parameters["p"] <= 1 << 30, "the bound was not checked"
+            assert memory <= 1 << 28, "the memory is not bounded"
+            assert memory * parameters["p"] <= 1 << 30, "the work is not bounded"
+            assert parameters["n"].bit_count() == 1, "scrypt takes powers of two only"
             raise Malformed("not used")
 
     monkeypatch.setattr(sealed_key, "Scrypt", NotUsed)
