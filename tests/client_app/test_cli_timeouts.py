@@ -41,6 +41,7 @@ LOCAL = {
     "import",
     "completion",
     "demo",
+    "import-key",
     "fingerprint",
 }
 FP = "5a" * 32
