@@ -52,7 +52,7 @@ VERBS: Final = MappingProxyType(
         "open": ("open", "Open the pairing window of a device."),
         "events": ("events", "Show the events of a device."),
         "fingerprint": ("fingerprint", "Print the fingerprint of this client."),
-        "import-key": ("import_key", "Use a key that you have already as this client's key."),
+        "import-key": ("import_key", "Use the private key in FILE as the key of this client."),
         "rename": ("rename", "Change the alias of a device on this client."),
         "address": ("address", "Add addresses where a device can be reached."),
         "forget": ("forget", "Remove a device from this client."),

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -139,3 +140,13 @@ def pytest_terminal_summary(
         terminalreporter.section("skipped, which CI does not allow", red=True)
         for line in skipped:
             terminalreporter.line(line)
+
+
+@pytest.fixture
+def clean_imports() -> Iterator[None]:
+    """Forget the modules that a test imports, and the folders in which it looks for them."""
+    path, modules = sys.path[:], set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]

@@ -42,6 +42,7 @@ REASON_WORDS: Final = MappingProxyType(
         "not-found": "there is no such thing on the device",
         "not-local": "the client is not on the device's network",
         "not-paired": "the device does not know the client's key",
+        "pairing-port": "the request belongs to the pairing port",
         "policy": "a policy file is not valid",
         "precondition-failed": "the resource has changed since it was read",
         "taken": "the name or the key is in use already",

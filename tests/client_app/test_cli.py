@@ -186,6 +186,8 @@ def test_exported_devices_can_be_imported(shell: Shell, book: DeviceBook, tmp_pa
     assert shell("import", str(file)).code == 2
     assert book.path.read_bytes() == before
     file.write_text("[]")
+    assert shell("import", str(file)).err.startswith("0 imported")
+    file.write_text("{")
     assert shell("import", str(file)).code == 1
 
 

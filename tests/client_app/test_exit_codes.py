@@ -13,6 +13,7 @@ CODES = {
     errors.IdentityError: 1,
     errors.Malformed: 1,
     errors.MessageNotSent: 1,
+    errors.OtherPort: 1,
     Declined: 1,
     BookError: 1,
     errors.UsageError: 2,

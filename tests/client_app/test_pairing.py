@@ -341,7 +341,7 @@ async def test_a_client_that_is_not_local_is_refused(board: Board, new_client: M
         await new_client().pair(board.pairing_address, expect=board.fingerprint)
 
 
-@pytest.mark.parametrize("name", ["a b", "_((;;.::)", "\x1b", "a" * 65, "\u202eanna"])
+@pytest.mark.parametrize("name", ["a  b", " a", "_((;;.::)", "\x1b", "a" * 65, "\u202eanna"])
 async def test_an_invalid_user_name_is_refused_before_a_request_is_sent(
     new_client: Make, name: str
 ) -> None:

@@ -1,7 +1,6 @@
 """Fixtures: a device on loopback, in this process or in its own, and a client of it."""
 
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,13 +29,3 @@ async def device(kit: Kit) -> Device:
 async def owner(kit: Kit, device: Device) -> Caller:
     """The first client to pair."""
     return await kit.paired(device, "olga")
-
-
-@pytest.fixture
-def clean_imports() -> Iterator[None]:
-    """Forget the modules that a test imports, and the folders in which it looks for them."""
-    path, modules = sys.path[:], set(sys.modules)
-    yield
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]

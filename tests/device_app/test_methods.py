@@ -148,7 +148,7 @@ def test_users_with_unverified_keys_are_marked() -> None:
         {"name": "anna", "role": "guest", "keys": keys},
         {"name": "bob", "role": "owner", "keys": keys[:1]},
     ]
-    anna, bob = users_lines(users, 0.0)
+    _, anna, bob = users_lines(users, 0.0)
     assert anna.endswith("*unverified*")
     assert "*" not in bob
 

@@ -174,7 +174,8 @@ async def administration(kit: Kit, olga: Caller) -> None:
         "POST", "/iam/users", request, sends="user-new", code="2.01", gets="user-info"
     )
     assert [one["fingerprint"] for one in made["keys"]] == ["ab" * 32, "cd" * 32]
-    await olga.ask("POST", "/iam/users", request, code="4.09")
+    await olga.ask("POST", "/iam/users", request, code="2.01", gets="user-info")  # the same again
+    await olga.ask("POST", "/iam/users", request | {"role": "user"}, code="4.09")
     await olga.ask("GET", anna, code="2.05", gets="user-info")
     for method in ("PATCH", "iPATCH", "POST"):
         request = {"not_after": None, "role": "user", "display": method}

@@ -1,7 +1,8 @@
 """An unknown key with a session sends all kinds of requests (protocol §2).
 
-Every answer says only that the key is not paired. It reveals neither resources nor users nor errors
-in the body, because an error would show that a resource exists and parses it.
+Every answer says only that the key is not paired, except that /pair says where pairing is. It
+reveals neither resources nor users nor errors in the body, because an error would show that a
+resource exists and parses it.
 """
 
 from __future__ import annotations
@@ -40,8 +41,7 @@ KNOWN = [
 ]
 UNKNOWN = [
     "/",
-    "/pair",
-    "/pair/0123",
+    "/pairs",
     "/events",
     "/iam",
     "/iam/users/",

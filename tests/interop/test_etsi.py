@@ -27,6 +27,7 @@ async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
     await made.close()
 
 
+@pytest.mark.usefixtures("clean_imports")
 @pytest.mark.parametrize("identifier", CASES)
 async def test_the_device_passes(
     kit: Kit, caplog: pytest.LogCaptureFixture, identifier: str

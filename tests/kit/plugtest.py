@@ -163,7 +163,16 @@ def resources(_board: Board) -> list[ResourceSpec]:
         "/path/sub2": Any(b"sub2"),
     }
     return [
-        ResourceSpec(path, resource, actions=ACTIONS, options=PRECONDITIONS)
+        ResourceSpec(
+            path,
+            resource,
+            actions={
+                method: action
+                for method, action in ACTIONS.items()
+                if hasattr(resource, f"render_{method.lower()}")
+            },
+            options=PRECONDITIONS,
+        )
         for path, resource in made.items()
     ]
 

@@ -370,10 +370,10 @@ def test_a_method_that_is_not_offered_is_refused(
 
 def test_open_reports_why_a_method_is_unavailable(stage: Stage) -> None:
     device = unpaired_device(stage)
-    for method, reason in (
-        ("label", "there is no label yet"),
-        ("button", "only a press of the board's button offers it"),
-        ("telepathy", "Choose from: label, code, sas, compare, button"),
+    for method, reason, code in (
+        ("label", "there is no label yet", 8),
+        ("button", "only a press of the board's button offers it", 8),
+        ("telepathy", "Choose from: label, code, sas, compare, button", 2),
     ):
-        assert reason in device.run("open", "--methods", method, code=2).err
+        assert reason in device.run("open", "--methods", method, code=code).err
     assert "has no button" in device.run("press", code=1).err

@@ -83,7 +83,8 @@ def test_a_closed_terminal_ends_a_client_that_asks_a_question(stage: Stage) -> N
     device.boot()
     opening = device.open()
     anna.place = ON_A_TERMINAL
-    asking = anna.start("pair", opening.address, options=["--interface", HOST], terminal=True)
+    words = ("pair", opening.address, "--name", "anna")
+    asking = anna.start(*words, options=["--interface", HOST], terminal=True)
     asking.until("Code shown", on="screen")
     asking.close_terminal()
     asking.end(code=EXIT_CODES[signal.SIGHUP])

@@ -163,9 +163,9 @@ def test_equivalent_spellings_of_a_name_pair() -> None:
     device.check_untrusted({"confirm": client.accept()})
     client.verify_untrusted({"confirm": device.device_tag()})
     with pytest.raises(Malformed):
-        client_side(user="two words").answer(commitment(B, N_DEVICE))
+        client_side(user="two  spaces").answer(commitment(B, N_DEVICE))
     with pytest.raises(Malformed):
-        device_side(user="two words")
+        device_side(user="two  spaces")
 
 
 # ---------------------------------------------------------------------------------- the binding
