@@ -36,7 +36,11 @@ from peer.terminal.param_types import Duration, Time
     show_default=True,
     help="How many clients may use it.",
 )
-@click.option("--key", metavar="FP", help="Only the client with this fingerprint can use it.")
+@click.option(
+    "--key",
+    metavar="FP",
+    help="Only the client with this fingerprint can use it, as `handfast fingerprint` prints it.",
+)
 @yes_option
 @click.option("--qr", "show_qr", is_flag=True, help="Also print a QR code, to stderr.")
 @click.option("--png", type=click.Path(path_type=Path), help="Write the QR code to this new file.")

@@ -49,7 +49,11 @@ def users_show(cli: CommandLine, *, name: str) -> None:
 @click.argument("name")
 @click.option("--role", default="guest", show_default=True, help="Role of the user.")
 @click.option(
-    "--key", "keys", multiple=True, metavar="FP", help="Fingerprint of a key; can be repeated."
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="FP",
+    help="Fingerprint of a client, as `handfast fingerprint` prints it there; can be repeated.",
 )
 @click.option("--display", default="", metavar="TEXT", help="Display name.")
 @click.option("--from", "begin", type=Time(), help=f"When access begins: {TIME_EXAMPLES}.")
@@ -157,7 +161,10 @@ def users_remove(cli: CommandLine, *, name: str) -> None:
 @click.option("--key-name", default="", metavar="TEXT", help="Name of the key: laptop, phone.")
 @click.pass_obj
 def users_add_key(cli: CommandLine, *, name: str, fingerprint: str, key_name: str) -> None:
-    """Add a key to a user. All keys of a user have the same rights."""
+    """Add a key to a user. All keys of a user have the same rights.
+
+    `handfast fingerprint` prints FP on the client that has the key.
+    """
     answer = cli.do(Console.users_add_key, name=name, fingerprint=fingerprint, key_name=key_name)
     _show(cli, answer)
 
