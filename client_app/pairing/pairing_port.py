@@ -13,7 +13,7 @@ from client_app.host_port import PAIRING_PORT, REGULAR_PORT
 from client_app.pairing.ceremony import Ceremony
 from client_app.pairing.messages import Offer
 from client_app.pairing.targets import Target, no_daemon, no_window, sought_elsewhere
-from peer.errors import OtherPort, PeerError, PinMismatch, Unreachable, WindowClosed
+from peer.errors import NotLocal, OtherPort, PeerError, PinMismatch, Unreachable, WindowClosed
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.address import Address
@@ -95,7 +95,7 @@ class _Search:
             if elsewhere == address:
                 raise no_window(refused) from None
             return await self._offered(elsewhere)
-        except WindowClosed:
+        except (NotLocal, WindowClosed):
             raise
         except PeerError as error:
             if is_known and isinstance(error, Unreachable) and error.refused:

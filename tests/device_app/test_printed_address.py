@@ -9,7 +9,7 @@ import pytest
 
 from client_app.client import Client
 from client_app.pairing import pairing_port
-from peer.errors import OtherPort, PeerError, Unreachable, WindowClosed
+from peer.errors import NotLocal, OtherPort, PeerError, Unreachable, WindowClosed
 from peer.net.problem import ProblemError, error_of
 from tests.kit.daemon import HOST
 from tests.kit.internals import answer_all
@@ -68,6 +68,17 @@ async def test_an_address_without_a_port_leads_to_the_pairing_port(
         await pair(device, tmp_path, HOST)
     await device.open()
     assert await pair(device, tmp_path, HOST) == regular(device)
+
+
+async def test_a_client_elsewhere_is_told_that_it_is_not_local(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not be told that the window is closed, which it cannot know."""
+    device = await kit.device(allow_loopback=False)
+    monkeypatch.setattr(pairing_port, "REGULAR_PORT", device.app.server.port)
+    for target in (HOST, regular(device)):
+        with pytest.raises(NotLocal):
+            await pair(device, tmp_path, target)
 
 
 async def test_a_port_where_nothing_listens_is_no_closed_window_if_no_daemon_runs(
