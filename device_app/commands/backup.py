@@ -17,7 +17,9 @@ from peer.terminal.exit_codes import ExitCode
 
 @click.command(cls=Verb, example="handfast-device backup --with-key kitchen.backup")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--with-key", is_flag=True, help="Also the device's key, sealed with a passphrase.")
+@click.option(
+    "--with-key", is_flag=True, help="Include the device's key, sealed with a passphrase."
+)
 @passphrase_option
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.pass_obj
@@ -26,11 +28,11 @@ def backup(
 ) -> None:
     """Write a backup of users, keys, invites, label and audit trail to FILE.
 
-    This is safe while the daemon runs; to copy its files is not. Configuration and policies are not
-    part of it: they are files of yours.
+    It is safe while the daemon runs. Copying the daemon's own files then is not. The backup does
+    not include settings and policies; copy those files yourself.
 
-    With --with-key, the backup can replace the board: its key is sealed with a passphrase, which
-    you are asked for. Without it, FILE holds no secret key.
+    With --with-key, you can restore the device on another board. Its private key is sealed with a
+    passphrase, which you are asked for. Without this option, FILE contains no private key.
     """
     given = options["passphrase_file"]
     if file.exists() and not force:  # before a person types a passphrase
