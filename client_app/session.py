@@ -37,7 +37,7 @@ from client_app.limits import (
 from client_app.models import Whoami
 from client_app.observation import States, responds
 from client_app.retries import OnNote
-from peer.errors import PeerError, TimedOut, Unreachable
+from peer.errors import PeerError, RequestFailed, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.connection import CoapsConnection
 from peer.net.problem import refused_session_seconds, retry_seconds
@@ -138,9 +138,17 @@ class DeviceSession:
                 raise _unknown_outcome(request.code, lost.error) from lost.error
             connection = await self._renewed(connection)
         try:
-            return await self._asked(connection, message())
+            response = await self._asked(connection, message())
         except SessionLostError as lost:
             raise lost.error from lost
+        if request.code is Code.DELETE and response.code is Code.NOT_FOUND:
+            raise RequestFailed(
+                "there is nothing to delete (4.04)",
+                advice="The first attempt may have deleted it; its answer was lost.",
+                code=response.code.dotted,
+                reason="not-found",
+            )
+        return response
 
     async def _asked(
         self, connection: CoapsConnection, request: aiocoap.Message

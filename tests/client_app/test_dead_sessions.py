@@ -11,7 +11,14 @@ import pytest
 from client_app import observation
 from client_app import session as session_module
 from client_app.content import Gap, Reply
-from peer.errors import NotPaired, ObservationEnded, PinMismatch, TimedOut, Unreachable
+from peer.errors import (
+    NotPaired,
+    ObservationEnded,
+    PinMismatch,
+    RequestFailed,
+    TimedOut,
+    Unreachable,
+)
 from peer.net.address import Address
 from peer.testing import Impairment, Proxy
 from tests.kit.board import HOST, Board
@@ -84,6 +91,20 @@ async def test_a_request_that_may_have_been_executed_is_not_repeated(
         await getattr(kitchen, method)("/hello", b"x")
     assert (method.upper(), "/hello") not in board.requests
     assert (await kitchen.get("/hello")).code == "2.05"
+
+
+async def test_a_repeated_delete_says_that_the_first_one_may_have_succeeded(
+    proxy: Proxy, kitchen: Device
+) -> None:
+    """Its answer may be what was lost, so 4.04 does not mean that nothing was there before."""
+    with pytest.raises(RequestFailed) as plain:
+        await kitchen.delete("/nothing")
+    assert "first attempt" not in plain.value.advice
+    lose_now(proxy, kitchen)
+    with pytest.raises(RequestFailed) as repeated:
+        await kitchen.delete("/nothing")
+    assert (repeated.value.code, plain.value.code) == ("4.04", "4.04")
+    assert "The first attempt may have deleted it" in repeated.value.advice
 
 
 async def test_a_device_that_works_on_a_request_answers_pings(
