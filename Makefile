@@ -31,7 +31,8 @@ test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
 # Tests that only read the source. `make check` runs them too, so that they fail before a whole run does.
-RULES := tests/docs/test_security.py tests/test_limits.py tests/test_private_access.py
+RULES := tests/docs/test_security.py tests/test_limits.py tests/test_private_access.py \
+	tests/docs/test_howto.py::test_each_link_on_a_page_resolves
 
 check: $(DEV)  ## check style, types, import contracts and the rules of the project
 	$(BIN)/ruff check

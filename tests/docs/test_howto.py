@@ -108,7 +108,7 @@ def test_each_link_on_a_page_resolves(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", text_of(page)):
         path, _, anchor = target.partition("#")
         assert "://" not in target
-        other = (page.parent / path).resolve()
+        other = (page.parent / path).resolve() if path else page
         assert other.is_file(), target
         if anchor:
             titles = re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
