@@ -32,4 +32,10 @@ async def command(invocation: Invocation, device: str, action: str, user: str) -
     decide.
     """
     async with invocation.client() as client:
-        return await (await client.connect(device)).iam.check(action, user=user)
+        connected = await client.connect(device)
+        found = await connected.iam.check(action, user=user)
+        if not (found.allowed or user):
+            for own in (await connected.whoami()).actions:
+                if own != action and own.casefold() == action.casefold():
+                    invocation.screen.say(f"Did you mean {own}? Upper and lower case differ.")
+        return found

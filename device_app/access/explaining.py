@@ -61,13 +61,14 @@ class StepView(TypedDict):
 class PolicyExplanation(TypedDict):
     """A decision with its reasons.
 
-    `known`: the action exists; `depends`: the attributes of a request that decide; `missing`: the
-    text that the user gets.
+    `known`: the action exists; `similar`: the actions that differ from it only in case; `depends`:
+    the attributes of a request that decide; `missing`: the text that the user gets.
     """
 
     user: str
     action: str
     known: bool
+    similar: list[str]
     allowed: bool
     depends: list[str]
     reason: str
@@ -89,10 +90,12 @@ def policy_explanation(
 ) -> PolicyExplanation:
     """Why a user may or may not perform an action now. Raises `NotFound`."""
     found = authority.explain(user, action, attributes)
+    actions, plain = authority.access.actions, action.casefold()
     return {
         "user": user,
         "action": action,
-        "known": action in authority.access.actions,
+        "known": action in actions,
+        "similar": sorted(one for one in actions - {action} if one.casefold() == plain),
         "allowed": found.decision.allowed,
         "depends": list(found.depends_on),
         "reason": found.decision.reason,

@@ -97,7 +97,8 @@ def explain(
     answer = cli.do(Console.policy_explain, user=user, action=action, attributes=given)
     cli.show(answer, lambda: explain_lines(answer))
     if not answer["known"]:
-        cli.message(f"No resource of this device has the action {action}.")
+        similar = [f" Did you mean {one}?" for one in answer["similar"]]
+        cli.message(f"No resource of this device has the action {action}.{''.join(similar)}")
     sys.exit(ExitCode.DONE if answer["allowed"] else ExitCode.DENIED)
 
 

@@ -42,6 +42,7 @@ class LocalOnly:
             "not-local",
             "pairing is for direct neighbours only",
             "Join the device's own network, without a router or a tunnel in between. "
+            "If both run on one machine, start the device with `--allow-loopback`. "
             "`handfast-device events` shows the rule that refused the client. "
             "A stock CoAP client needs a device with `--local compat`.",
         )

@@ -123,6 +123,9 @@ def test_can_prints_whether_an_action_is_allowed(
     assert done.code == 7
     assert done.out.startswith("no: Iam:AddUser. ")
     assert done.err == ""
+    typed = anna("can", "kitchen", "IAM:AddUser")
+    assert typed.code == 7
+    assert typed.err == "Did you mean Iam:AddUser? Upper and lower case differ.\n"
     other = anna("can", "kitchen", "Iam:AddUser", "--user", "mia", "--json")
     assert other.code == 7
     assert json.loads(other.out)["allowed"] is False

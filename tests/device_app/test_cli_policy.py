@@ -125,6 +125,11 @@ async def test_explain_lists_the_statements_and_exits_with_the_decision(
     assert (await explained("olga", "Iam:AddUser"))[0] == 0
     code, value = await explained("olga", "Lamp:Dim")
     assert (code, value["known"], value["steps"]) == (7, False, [])
+    assert value["similar"] == []
+    code, value = await explained("olga", "IAM:addUser")
+    assert (code, value["known"], value["similar"]) == (7, False, ["Iam:AddUser"])
+    typed = await run(kit.home, "policy", "explain", "olga", "IAM:addUser")
+    assert "Did you mean Iam:AddUser?" in typed.err
     shown = await run(kit.home, "policy", "explain", "kim", "Hello:Get")
     assert shown.out.startswith("denied: role 'child'")
     for args, exit_code in (
