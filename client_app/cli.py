@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 
 import click
 
-from client_app.commands.common import SHARED_OPTIONS, Verb, resolved_verb
+from client_app.commands.common import SHARED_OPTIONS, Verb
 from client_app.commands.invocation import Invocation
 from client_app.deadline import Deadline, report_waits
 from client_app.terminal import render, render_devices  # noqa: F401 - registers the rendering of devices
@@ -30,6 +30,7 @@ from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode, exit_code_of
 from peer.terminal.streams import ReaderGone
 from peer.terminal.text import EscapingFormatter, on_lines
 from peer.terminal.usage_errors import usage_error, wants_json
+from peer.terminal.verb_search import resolved_verb
 from peer.terminal.wire_words import in_typed_words
 
 VERBS: Final = MappingProxyType(

@@ -1,11 +1,10 @@
-"""The classes of verbs, the options that all verbs share, and the search for a verb by name."""
+"""The classes of verbs, and the options that all verbs share."""
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import MappingProxyType
 from typing import ClassVar, Final, TypeVar
 
 import click
@@ -15,29 +14,10 @@ from client_app.commands.invocation import Invocation
 from client_app.limits import LEAST_ALARM_SECONDS
 from peer.errors import TimedOut
 from peer.terminal.param_types import Duration
-from peer.terminal.suggestions import did_you_mean
+from peer.terminal.verb_search import resolved_verb
+from peer.terminal.wire_words import options_by_field
 
-_FIELDS: Final = {"ends": "not_after", "begins": "not_before", "new_name": "name"}
-_NO_CONTEXT: Final = click.Context(click.Command(""))
 F = TypeVar("F", bound=Callable[..., object] | click.Command)
-
-
-def resolved_verb(
-    group: click.Group,
-    resolve: Callable[
-        [click.Context, list[str]], tuple[str | None, click.Command | None, list[str]]
-    ],
-    ctx: click.Context,
-    args: list[str],
-    synonyms: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[str | None, click.Command | None, list[str]]:
-    """Find a verb of a group; the error for an unknown one suggests what was probably meant."""
-    word = args[0]
-    names = group.list_commands(ctx)
-    if word in names or word.startswith("-") or ctx.resilient_parsing:
-        return resolve(ctx, args)
-    suggestion = did_you_mean(word, names, synonyms)
-    raise click.UsageError(f"There is no verb {word!r}. {suggestion}".rstrip(), ctx)
 
 
 class _SharedOptions(click.Command):
@@ -98,7 +78,7 @@ class Verb(_SharedOptions):
         invocation.screen.quiet = invocation.quiet
         if isinstance(ctx.parent and ctx.parent.command, Family):
             invocation.device = invocation.device or invocation.only_device()
-        invocation.options = _options_by_field(self.params)
+        invocation.options = options_by_field(self.params)
         with _alarm(invocation.timeout):  # for what blocks, such as reading standard input
             value = super().invoke(ctx)
         code = type(self).show(invocation, value)
@@ -151,15 +131,6 @@ class Family(_SharedOptions, click.Group):
         if isinstance(folder, str):
             invocation.folder = folder
         return word in self.commands and not invocation.knows(word)
-
-
-def _options_by_field(params: Sequence[click.Parameter]) -> dict[str, str]:
-    """The options of a command by the names of the fields that they fill in a message."""
-    named = {one.name or "": one for one in params}
-    return {
-        field: one.opts[0] if isinstance(one, click.Option) else one.make_metavar(_NO_CONTEXT)
-        for field, one in ((_FIELDS.get(name, name), one) for name, one in named.items())
-    }
 
 
 def yes_option(function: F) -> F:

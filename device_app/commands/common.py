@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Concatenate, Final, NoReturn, ParamSpec, TypeVar
+from types import MappingProxyType
+from typing import ClassVar, Concatenate, Final, NoReturn, ParamSpec, TypeVar
 
 import click
 
@@ -31,10 +32,36 @@ from peer.terminal import prompts, streams
 from peer.terminal.durations import past_times
 from peer.terminal.exit_codes import EXIT_CODE_MEANINGS
 from peer.terminal.usage_errors import wants_json
+from peer.terminal.verb_search import resolved_verb
+from peer.terminal.wire_words import in_typed_words, options_by_field
 
 _SENTENCE: Final = 200  # characters; click cuts a longer description of a verb
 _P = ParamSpec("_P")
 _AnswerT = TypeVar("_AnswerT")
+
+SYNONYMS: Final = MappingProxyType(
+    {
+        "approve": "accept",
+        "audit": "events",
+        "daemon": "run",
+        "deny": "refuse",
+        "factory-reset": "reset",
+        "id": "fingerprint",
+        "key": "fingerprint",
+        "log": "logs",
+        "pair": "open",
+        "qr": "label",
+        "reject": "refuse",
+        "revoke": "users",
+        "rules": "policy",
+        "serve": "run",
+        "setup": "init",
+        "start": "run",
+        "time": "clock",
+    }
+)
+"""Words of other programs, each with the verb that does this here."""
+
 F = TypeVar("F", bound=Callable[..., object] | click.Command)
 _EventT = TypeVar("_EventT", bound=Mapping[str, object])
 
@@ -193,9 +220,13 @@ class _Described:
                 )
 
     def invoke(self, ctx: click.Context) -> object:
-        """Take over the shared options, and run the command."""
+        """Take over the shared options, and run the command; errors name the options of it."""
         _use_options(ctx)
-        return super().invoke(ctx)  # type: ignore[misc]  # the method of the click class
+        try:
+            return super().invoke(ctx)  # type: ignore[misc]  # the method of the click class
+        except (AppError, PeerError) as error:
+            _name_options(error, self.params)
+            raise
 
 
 class Verb(_Described, click.Command):
@@ -205,9 +236,19 @@ class Verb(_Described, click.Command):
 class Family(_Described, click.Group):
     """A family of verbs, as in `users add`."""
 
+    synonyms: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a verb; an error suggests the one that was probably meant."""
+        return resolved_verb(self, super().resolve_command, ctx, args, self.synonyms)
+
 
 class TopLevel(Family):
     """`handfast-device` itself: prints errors to stderr, and returns the exit codes."""
+
+    synonyms = SYNONYMS
 
     def main(  # type: ignore[override]  # it never returns
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **_settings: object
@@ -229,6 +270,13 @@ class TopLevel(Family):
         with formatter.section("Exit codes"):
             codes = (f"{code:d} {meaning}" for code, meaning in EXIT_CODE_MEANINGS.items())
             formatter.write_text(", ".join(codes))
+
+
+def _name_options(error: AppError | PeerError, params: Sequence[click.Parameter]) -> None:
+    """Name the options of a command in its error, instead of the fields that they fill."""
+    message, advice = in_typed_words(str(error), error.advice, options_by_field(params))
+    if message != str(error):
+        error.args, error.advice = (message,), advice
 
 
 def _shared_options() -> list[click.Parameter]:
