@@ -89,9 +89,13 @@ def refuse(cli: CommandLine, *, client: tuple[str, ...]) -> None:
     cli.show(answer, lambda: [f"refused {answer['ceremony']['name']}"])
 
 
-@click.command(cls=Verb, example="handfast-device press --held 0.3")
+@click.command(cls=Verb, example="handfast-device press --held 300ms")
 @click.option(
-    "--held", type=float, default=0.0, metavar="SECONDS", help="How long the button was held."
+    "--held",
+    type=Duration(least=0),
+    default=0.0,
+    metavar="TIME",
+    help="How long the button was held: 300ms, 5s, or 0.3 (seconds).",
 )
 @click.pass_obj
 def press(cli: CommandLine, *, held: float) -> None:

@@ -45,6 +45,11 @@ _CLOCK: Final = re.compile(r".*[T ]([0-9]{2}):?([0-9]{2})(?::?([0-9]{2}))?.*", r
 _EARLIEST: Final = 1_000_000_000  # the smallest number that is read as a time: in 2001
 _LATEST: Final = 9_999_999_999  # and the largest one: in 2286; more digits are a date and time
 _MINUTE: Final = 60
+_DAY: Final = timedelta(days=1)
+_LAST_SECOND: Final = 253_402_300_799.0  # 9999-12-31T23:59:59Z, the last one with a date
+_TOO_LATE: Final = (
+    ": the latest time is 9999-12-31T23:59:59Z; where a limit can be removed, 0 does that"
+)
 
 
 def parse_duration(text: str) -> float:
@@ -81,12 +86,16 @@ def parse_time(text: str, *, whole_day: bool = False) -> float | timedelta:
         return number
     try:
         found = _calendar_time(plain, whole_day=whole_day)
+        if found is not None and found > _LAST_SECOND:
+            raise OverflowError
         if number is not None and found is None:
             raise UsageError("the number is neither a date nor a time")
         return timedelta(seconds=parse_duration(plain)) if found is None else found
     except _NoSuchTime as error:
         raise UsageError(f"{text!r} is not a time: {error}", advice=error.advice) from None
-    except (UsageError, ValueError, OverflowError, OSError):
+    except OverflowError:
+        raise UsageError(f"{text!r} is not a time{_TOO_LATE}", advice=_TIME_ADVICE) from None
+    except (UsageError, ValueError, OSError):
         why = _wrong_clock(plain) or hint(plain.lower())
         raise UsageError(f"{text!r} is not a time{why}", advice=_TIME_ADVICE) from None
 
@@ -133,6 +142,8 @@ def _calendar_time(text: str, *, whole_day: bool) -> float | None:
         except ValueError:
             return None
         return _local_time(moment) if moment.tzinfo is None else moment.timestamp()
+    if whole_day and day == date.max:  # the next day has no date
+        return _LAST_SECOND
     day += timedelta(days=int(whole_day))
     return _local_time(datetime.fromisoformat(day.isoformat()), is_date=True)
 
@@ -142,6 +153,8 @@ def _local_time(moment: datetime, *, is_date: bool = False) -> float:
 
     With `is_date`, midnight stands for the first moment of the day, which always exists.
     """
+    if moment.date() == date.max:  # Python cannot look at the day after it
+        return _local_time(moment - 2 * _DAY, is_date=is_date) + 2 * _DAY.total_seconds()
     before, after = moment.astimezone(), moment.replace(fold=1).astimezone()
     if before.utcoffset() == after.utcoffset():
         return before.timestamp()

@@ -1,25 +1,35 @@
 """Option types that both command lines share: durations and times."""
 
+import re
 from datetime import timedelta
+from typing import Final
 
 import click
 
 from peer.errors import UsageError
 from peer.terminal.durations import LONGEST_SECONDS, parse_duration, parse_time
 
+_ZERO: Final = re.compile(r"0+(\.0+)? ?(ms|s)?")
+
 
 class Duration(click.ParamType[float]):
-    """The type of an option that is a duration in seconds, `longest` at most."""
+    """The type of an option that is a duration in seconds, `longest` at most.
+
+    Durations are more than 0, unless `least` is 0.
+    """
 
     name = "duration"
 
-    def __init__(self, longest: float = LONGEST_SECONDS) -> None:
+    def __init__(self, longest: float = LONGEST_SECONDS, *, least: float | None = None) -> None:
         self._longest = longest
+        self._least = least
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return seconds, or fail with a usage error."""
+        if self._least == 0 and _ZERO.fullmatch(str(value).strip()):
+            return 0.0
         try:
             seconds = parse_duration(str(value))
         except UsageError as error:

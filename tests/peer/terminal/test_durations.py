@@ -95,9 +95,16 @@ def test_invalid_times_are_rejected(text: str) -> None:
         parse_time(text)
 
 
-def test_the_end_of_the_last_day_is_rejected() -> None:
-    with pytest.raises(UsageError, match="is not a time"):
-        parse_time("9999-12-31", whole_day=True)
+def test_the_last_day_with_a_date_ends_with_the_last_second() -> None:
+    """People write it for "never"; the next day has no date."""
+    assert parse_time("9999-12-31", whole_day=True) == 253_402_300_799
+    assert parse_time("9999-12-31") == 253_402_210_800  # an hour east of Greenwich
+    assert parse_time("9999-12-31T23:59") == 253_402_297_140
+
+
+def test_a_time_after_the_last_one_is_refused_with_the_limit() -> None:
+    with pytest.raises(UsageError, match="the latest time is 9999-12-31T23:59:59Z"):
+        parse_time("9999-12-31T23:59:59-02:00")
 
 
 @given(st.text(max_size=30))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,6 +32,38 @@ def test_every_duration_and_time_option_has_its_type(program: click.Group) -> No
     assert len(times) == 3  # `invite`, `users add`, `users set`
     assert all(isinstance(one, Duration) for one in durations)
     assert all(isinstance(one, Time) for one in times)
+
+
+@pytest.mark.parametrize("program", [client, device], ids=["client", "device"])
+def test_no_option_takes_a_plain_number_of_seconds(program: click.Group) -> None:
+    for option in options_of(program):
+        shown = f"{option.metavar} {option.help}".casefold()
+        assert "seconds" not in shown or isinstance(option.type, Duration | Time), option.name
+        assert not isinstance(option.type, click.types.FloatParamType), option.name
+
+
+def options_of(command: click.Command) -> Iterator[click.Option]:
+    """All options of a command line."""
+    yield from (one for one in command.params if isinstance(one, click.Option))
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for verb in command.list_commands(context):
+            yield from options_of(command.get_command(context, verb) or command)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("0s", 0), ("0.3", 0.3), ("300ms", 0.3), ("1 min", 60)]
+)
+def test_a_press_can_be_given_in_any_unit(text: str, seconds: float) -> None:
+    (held,) = types_of(device, "--held")
+    assert held.convert(text, None, None) == seconds
+    with pytest.raises(click.UsageError, match="is not a duration"):
+        held.convert("-1", None, None)
+
+
+def test_a_duration_of_zero_is_refused_elsewhere() -> None:
+    with pytest.raises(click.UsageError, match="it must be more than 0"):
+        Duration().convert("0", None, None)
 
 
 @pytest.mark.parametrize("text", ["500ms", "2min", "2m", "1h30m"])
