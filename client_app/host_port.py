@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from peer.errors import Malformed, UsageError
-from peer.host_names import ascii_host
+from peer.host_names import ascii_host, is_host_name
 
 if TYPE_CHECKING:  # slow to import, and most verbs use no network
     from peer.net.address import Address
@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # slow to import, and most verbs use no network
 REGULAR_PORT = 5684  # coaps (RFC 7252 §6.2)
 PAIRING_PORT = 5685
 
-_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 _ADVICE = "Examples: lamp.example:5684, 192.0.2.1:5684, [2001:db8::1]:5684."
 
 
@@ -37,7 +36,7 @@ class HostPort:
             host = ascii_host(host)
         except Malformed as error:
             raise UsageError(str(error), advice=error.advice) from error
-        if not (_is_ip(host) or _NAME.fullmatch(host)):
+        if not (_is_ip(host) or is_host_name(host)):
             raise UsageError(f"{text!r} is not an address", advice=_ADVICE)
         return cls(host, _port(port, text) if port is not None else 0)
 

@@ -5,6 +5,7 @@ it maps to others or removes: a name with one of them can belong to two hosts. S
 refused, and its ASCII form says which one is meant.
 """
 
+import re
 import unicodedata
 from typing import Final
 
@@ -18,6 +19,17 @@ _DEVIATIONS: Final = {
     "\N{ZERO WIDTH JOINER}",
 }
 _DOTS: Final = "\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH FULL STOP}\N{HALFWIDTH IDEOGRAPHIC FULL STOP}"
+
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME: Final = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*{_LABEL}\.?")
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a text has the form of a host name in ASCII (RFC 1123 §2.1), or of an IPv4 address.
+
+    Underscores are accepted, since networks have hosts with such names.
+    """
+    return _NAME.fullmatch(text) is not None
 
 
 def ascii_host(name: str) -> str:

@@ -126,7 +126,9 @@ def _(value: Paired) -> str:
 
 @as_text.register
 def _(value: Check) -> str:
-    lines = folded(on_one_line(f"{value.verdict:<6} {value.name}: {value.said}"), indent=_CHECKED)
+    kind, _, about = value.name.partition(" ")
+    name = kind if about and about in value.said else value.name  # an address is named once
+    lines = folded(on_one_line(f"{value.verdict:<6} {name}: {value.said}"), indent=_CHECKED)
     advice = folded(f"{_CHECKED}{on_one_line(value.advice)}", indent=_CHECKED)
     coloured = [_coloured(line, _COLOURS[value.verdict]) for line in lines]
     return "\n".join([*coloured, *(advice if value.advice else ())])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from enum import StrEnum
@@ -10,12 +11,12 @@ from typing import TypeVar
 from device_app.limits import SETTING_SECONDS_MAX
 from device_app.settings.limits import LimitSetting, Unit
 from peer.errors import Malformed, UsageError
-from peer.host_names import ascii_host
+from peer.host_names import ascii_host, is_host_name
 from peer.pairing.methods import Method
 from peer.pairing.names import check_name
 from peer.terminal.durations import parse_duration
 
-_HOST_PORT = re.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_HOST_PORT = re.compile(r"(?:([^:\[\]]+)|\[([^\[\]%]+)\])(?::([0-9]{1,5}))?")
 _PORT_MAX = 65_535  # UDP, RFC 768
 _Member = TypeVar("_Member", bound=StrEnum)
 
@@ -76,9 +77,23 @@ def hosts(value: object) -> tuple[str, ...]:
         raise InvalidSetting(f"is not valid: {error}. {error.advice}") from error
     for one in found:
         match = _HOST_PORT.fullmatch(one)
-        if match is None or not 0 < int(match[1] or 1) <= _PORT_MAX:
+        if (
+            match is None
+            or not _is_host(match[1], match[2])
+            or not 0 < int(match[3] or 1) <= _PORT_MAX
+        ):
             raise InvalidSetting('has to be a list such as ["home.example:5684", "[2001:db8::1]"]')
     return found
+
+
+def _is_host(name: str | None, ipv6: str | None) -> bool:
+    if name is not None:
+        return is_host_name(name)
+    try:
+        ipaddress.IPv6Address(ipv6 or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _ascii(text: str) -> str:

@@ -24,6 +24,8 @@ from peer.terminal.text import on_lines, on_one_line
         ("192.0.2.1:5684", "192.0.2.1", 5684),
         ("lamp.example:1", "lamp.example", 1),
         ("kitchen", "kitchen", 0),
+        ("lamp.example.:7", "lamp.example.", 7),
+        ("my_lamp", "my_lamp", 0),
         ("2001:db8::1", "2001:db8::1", 0),
         ("[2001:db8::1]:65535", "2001:db8::1", 65535),
         ("[2001:db8::1]", "2001:db8::1", 0),
@@ -51,6 +53,11 @@ def test_a_valid_address_is_parsed(text: str, host: str, port: int) -> None:
         "[::1]5",
         "a b",
         "a\nb",
+        "a..b",
+        ".a",
+        "-a.example",
+        f"{'a' * 64}.example",
+        ".".join(["a" * 63] * 4) + ".b",
     ],
 )
 def test_an_invalid_address_raises_usage_error(text: str) -> None:
@@ -191,3 +198,12 @@ def test_the_json_output_is_valid_for_every_cbor_value() -> None:
         "format": "cbor",
         "value": {"1": None, "b": {"hex": "01"}, "l": [None, None, True]},
     }
+
+
+def test_a_check_names_an_address_once() -> None:
+    said = "192.0.2.1:5684 does not answer on UDP"
+    check = Check("address 192.0.2.1:5684", CheckResult.NOTE, said)
+    assert as_text(check).split() == f"note address: {said}".split()
+    assert as_json(check)["name"] == "address 192.0.2.1:5684"
+    other = Check("address 192.0.2.1:5684", CheckResult.OK, "the device answers")
+    assert "192.0.2.1:5684: the device answers" in as_text(other)

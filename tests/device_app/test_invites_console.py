@@ -107,6 +107,11 @@ async def test_an_invite_that_is_created_without_a_daemon_is_redeemed_later(
         ("home.example:99999", False),
         ("home example", False),
         ("coaps://home.example", False),
+        ("a..b", False),
+        ("-a.example", False),
+        ("192.0.2.1.", True),
+        ("[::zz]", False),
+        ("[2001:db8::1", False),
     ],
 )
 async def test_an_invalid_public_address_is_reported_with_its_line(
