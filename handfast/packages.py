@@ -12,10 +12,31 @@ from os.path import dirname, realpath
 
 OWN = ("peer", "iam", "device_app", "client_app")
 _FOLDER = dirname(dirname(realpath(__file__)))  # noqa: PTH120 - pathlib takes longer to import
+_COMMANDS = ("handfast", "handfast-device")
 
 
 def check_packages() -> None:
-    """Raise ImportError if Python finds another module than ours under one of our names."""
+    """Raise ImportError if Python finds another module than ours under one of our names.
+
+    A command of this distribution ends instead, with the same words and without a traceback. A
+    library must not end the process of its user, who may catch the error.
+    """
+    try:
+        _check_packages()
+    except ImportError as error:
+        if _is_command():
+            raise SystemExit(str(error)) from None
+        raise
+
+
+def _is_command() -> bool:
+    """Whether this process was started as `handfast` or `handfast-device`."""
+    if sys.argv[:1] == ["-m"]:  # Python sets it while it looks for the module to run
+        return "handfast" in sys.orig_argv[1:4]
+    return bool(sys.argv) and sys.argv[0].rpartition("/")[2] in _COMMANDS
+
+
+def _check_packages() -> None:
     for name in OWN:
         spec = _spec(name)
         if spec is None:

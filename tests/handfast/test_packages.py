@@ -47,6 +47,30 @@ def test_a_foreign_module_on_the_path_stops_both_commands(
         assert f"the module `{name}` that Python finds" in errors
 
 
+@pytest.mark.parametrize("command", ["handfast", "handfast-device"])
+def test_a_command_that_cannot_start_prints_words_alone(
+    installed: Environment, tmp_path: Path, command: str
+) -> None:
+    """A script gets an ImportError, which it may catch; a person at a terminal only the reason."""
+    (tmp_path / "peer.py").write_text("")
+    function = "main" if command == "handfast" else "device"
+    script = tmp_path / command  # as pip writes it
+    script.write_text(
+        f"import sys\nfrom handfast.__main__ import {function}\nsys.exit({function}())\n"
+    )
+    starts = [
+        (str(script), "devices"),
+        ("-m", "handfast", "devices"),
+        ("-P", "-m", "handfast", "-h"),
+    ]
+    for how in starts[: 3 if command == "handfast" else 1]:
+        errors = installed.run(*how, folder=tmp_path, expected=1, PYTHONPATH=str(tmp_path)).stderr
+        assert errors.startswith("handfast cannot be imported: the module `peer`"), errors
+        assert errors.count("\n") == 1
+    caught = "try:\n import handfast\nexcept ImportError as error:\n print(error.name)"
+    assert installed.run("-c", caught, folder=tmp_path).stdout == "peer\n"
+
+
 def test_a_module_that_was_imported_before_is_named(installed: Environment, tmp_path: Path) -> None:
     before = "import sys, types; sys.modules['iam'] = types.ModuleType('iam'); import handfast"
     errors = installed.run("-c", before, folder=tmp_path, expected=1).stderr
