@@ -51,3 +51,4 @@ async def command(
                 left = left - 1 if left is not None else None
                 if left == 0:
                     return
+        invocation.screen.say(f"{path} cannot be observed; this is its present state.")

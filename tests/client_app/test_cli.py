@@ -314,7 +314,9 @@ def test_text_from_the_device_is_escaped(paired_shell: Shell, board_thread: Boar
 def test_observe_ends_after_the_given_count(paired_shell: Shell) -> None:
     done = paired_shell("observe", "kitchen", "/count", "--count", "1", "--json")
     assert [value["value"] for value in lines(done.out)] == [{"count": 0}]
-    assert paired_shell("observe", "kitchen", "/hello").out == "hello anna\n"
+    done = paired_shell("observe", "kitchen", "/hello")
+    assert (done.code, done.out) == (0, "hello anna\n")
+    assert done.err == "/hello cannot be observed; this is its present state.\n"
 
 
 @pytest.mark.parametrize(
