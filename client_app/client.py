@@ -44,6 +44,7 @@ from client_app.pairing.pair_with import pair_with
 from client_app.pairing.redemption import ReceivedInvite, Redemption
 from client_app.pairing.targets import check_target
 from client_app.session import DeviceSession
+from client_app.shared_ids import shared_id_notice
 from peer.errors import UsageError
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
@@ -85,7 +86,9 @@ class Client:
         self.home = Home.at(home)
         self.book = DeviceBook(self.home.devices)
         self.limits = limits
-        self.finder = Finder(look or (lambda: look_at_lan(interfaces)))
+        self.finder = Finder(
+            look or (lambda: look_at_lan(interfaces)), on_shared=self._warn_of_shared_id
+        )
         self.connector = Connector(
             lambda: self.identity, self.book, self.finder, limits=limits, net=net
         )
@@ -118,6 +121,11 @@ class Client:
     def devices(self) -> list[KnownDevice]:
         """The paired devices, sorted by alias. Raises `BookError`."""
         return self.book.all()
+
+    def _warn_of_shared_id(self, device_id: str, addresses: tuple[str, ...]) -> None:
+        known = (one.alias for one in self.devices if one.fingerprint.device_id == device_id)
+        name = next(known, device_id)
+        _log.warning("%s", shared_id_notice(name, addresses))
 
     # -- devices ----------------------------------------------------------------------------------
 

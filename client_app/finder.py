@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, MutableMapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -22,6 +23,7 @@ from client_app.limits import (
     DISCOVERY_SETTLE_SECONDS,
     PORT_DISCOVERY_SECONDS,
 )
+from client_app.shared_ids import SharedIds
 from peer.errors import PeerError
 from peer.net.address import resolve
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 Look = Callable[[], AsyncIterator["Advert"]]
 """Starts an endless search; yields every announcement."""
+OnShared = Callable[[str, tuple[str, ...]], object]
+"""Gets a device ID that two devices announce, and the addresses of both."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -49,9 +53,12 @@ class AnnouncedDevices:
     """The devices that were announced, each with its addresses on all links.
 
     A service that two hosts announce under one instance name with different IDs is two devices.
+    Two devices with one ID are one entry, with the addresses of both; its `is_shared` is set. `now`
+    returns monotonic seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._shared = SharedIds(now)
         self._found: dict[tuple[str, str], dict[int, Advert]] = {}
 
     def devices(self) -> list[Advert]:
@@ -60,6 +67,8 @@ class AnnouncedDevices:
 
     def note(self, advert: Advert) -> Advert | None:
         """Take an announcement; return the device if that changed it."""
+        if others := self._shared.others(advert):
+            advert = replace(_merged_adverts([*others, advert]), is_shared=True)
         key = advert.instance, advert.device_id
         before = self._found.pop(key, {})
         on_links = {link: one for link, one in before.items() if link != advert.interface}
@@ -79,9 +88,13 @@ class AnnouncedDevices:
 
 
 def _merged(on_links: dict[int, Advert]) -> Advert:
+    return _merged_adverts(list(on_links.values()))
+
+
+def _merged_adverts(adverts: list[Advert]) -> Advert:
     from peer.net.adverts import merged  # noqa: PLC0415 - zeroconf is slow to import
 
-    return merged(list(on_links.values()))
+    return merged(adverts)
 
 
 def _is_same(one: Advert, other: Advert) -> bool:
@@ -90,10 +103,16 @@ def _is_same(one: Advert, other: Advert) -> bool:
 
 
 class Finder:
-    """Searches the LAN, for a limited time on each call."""
+    """Searches the LAN, for a limited time on each call.
 
-    def __init__(self, look: Look) -> None:
+    `on_shared` is called, once for each ID, if the search for a device hears that two devices
+    announce its ID.
+    """
+
+    def __init__(self, look: Look, *, on_shared: OnShared = lambda _id, _addresses: None) -> None:
         self._look = look
+        self._on_shared = on_shared
+        self._reported: set[str] = set()  # IDs that the user has asked for
 
     async def watch(self) -> AsyncGenerator[Advert, None]:
         """Yield each device when it appears, changes or leaves. Does not end.
@@ -156,9 +175,11 @@ class Finder:
     async def regular(self, device_id: str, *, delay: float = 0.0) -> AsyncIterator[Candidate]:
         """Yield announced addresses of a device's regular port; none if there is no network."""
         await asyncio.sleep(delay)
+        shared = SharedIds(time.monotonic)
         with contextlib.suppress(PeerError):
             async for advert in self._for(DISCOVERY_SECONDS):
                 if advert.device_id == device_id:
+                    self._note_shared(shared, advert)
                     for candidate in await candidates(advert, advert.port):
                         yield candidate
 
@@ -168,8 +189,11 @@ class Finder:
         All announcements of the search are added to `heard`, those of other devices too. Raises
         `PeerError` if there is no network.
         """
+        shared = SharedIds(time.monotonic)
         async for advert in self._for(DISCOVERY_SECONDS):
             _note(heard, advert)
+            if advert.device_id == device_id:
+                self._note_shared(shared, advert)
             if advert.device_id == device_id and advert.pairing_open:
                 for candidate in await candidates(advert, advert.pairing_port):
                     yield candidate
@@ -181,6 +205,12 @@ class Finder:
             found = await self.all(PORT_DISCOVERY_SECONDS)
             ports = {advert.port for advert in found if advert.device_id == device_id}
         return ports.pop() if len(ports) == 1 else 0
+
+    def _note_shared(self, shared: SharedIds, advert: Advert) -> None:
+        others = shared.others(advert)
+        if others and advert.device_id not in self._reported:
+            self._reported.add(advert.device_id)
+            self._on_shared(advert.device_id, _merged_adverts([*others, advert]).addresses)
 
     async def _for(self, seconds: float) -> AsyncGenerator[Advert, None]:
         loop = asyncio.get_running_loop()

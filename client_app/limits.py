@@ -14,6 +14,9 @@ DISCOVERY_DELAY_SECONDS: Final = 0.3  # head start of the stored addresses of a 
 DISCOVERY_SETTLE_SECONDS: Final = 0.5  # announcements of a device that are shown as one change
 PORT_DISCOVERY_SECONDS: Final = 1.0  # search for the regular port of a device that did not state it
 ADVERTS: Final = 1024  # different announcements that one search keeps
+SHARED_ID_SECONDS: Final = 5.0  # two devices that announce one ID within this time exist at once
+SHARED_ID_STARTS: Final = 8  # starts of devices with one ID that a search remembers
+SHARED_ID_ADDRESSES: Final = 8  # addresses that the notice of them lists
 LISTED_DEVICES: Final = 16  # devices that an error lists
 
 # Connections.

@@ -140,7 +140,8 @@ class DiscoveredDevice:
     """A device as announced on the LAN. `known_as` is the alias of a paired device with its ID.
 
     `added` and `gone` are the addresses that distinguish it from the same device before; both are
-    empty when it appears or leaves, or if something else changed.
+    empty when it appears or leaves, or if something else changed. `shared` is true if two devices
+    announce its ID at once; the addresses are those of both.
     """
 
     id: str
@@ -153,6 +154,7 @@ class DiscoveredDevice:
     known_as: str
     added: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    shared: bool = False
 
 
 class CheckResult(StrEnum):

@@ -12,6 +12,7 @@ from client_app.commands.common import Verb
 from client_app.commands.invocation import Invocation
 from client_app.limits import ADVERTS
 from client_app.models import DiscoveredDevice, KnownDevice
+from client_app.shared_ids import shared_id_notice
 from peer.terminal.param_types import Duration
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ async def _found(invocation: Invocation, timeout: float) -> list[DiscoveredDevic
     async with invocation.client() as client:
         known = _aliases(client.devices)
         found = [_seen(advert, known) for advert in await client.discover(timeout=timeout)]
+    for one in found:
+        if one.shared:
+            invocation.screen.say(shared_id_notice(one.known_as or one.name, one.addresses))
     if found or invocation.json:
         return found
     invocation.screen.say(
@@ -85,4 +89,5 @@ def _seen(advert: Advert, known: dict[str, str]) -> DiscoveredDevice:
         pairing_open=advert.pairing_open,
         present=advert.is_present,
         known_as=known.get(advert.device_id, ""),
+        shared=advert.is_shared,
     )

@@ -102,6 +102,7 @@ def _discovered_devices(devices: Sequence[DiscoveredDevice]) -> str:
 
 def _discovered(value: DiscoveredDevice) -> tuple[str, ...]:
     known = f"(known as {value.known_as})" if value.known_as else ""
+    device_id = f"{value.id} (two devices)" if value.shared else value.id
     if not value.present:
         return value.name, value.id, "left", "", known
     window = "open for pairing" if value.pairing_open else "closed"
@@ -109,7 +110,7 @@ def _discovered(value: DiscoveredDevice) -> tuple[str, ...]:
     if value.added or value.gone:
         signed = [("+", one) for one in value.added] + [("-", one) for one in value.gone]
         where = ", ".join(f"{sign}{HostPort(host, value.port)}" for sign, host in signed)
-    return value.name, value.id, where, window, known
+    return value.name, device_id, where, window, known
 
 
 lists[KnownDevice] = _known_devices

@@ -8,6 +8,7 @@ unique). Each link gets the addresses of that link only (`peer.net.mdns_links`).
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -69,6 +70,7 @@ class Advertiser:
         self._port = port
         self._pairing_port = pairing_port
         self._pairing_open = False
+        self._start = secrets.token_hex(4)
         self._interfaces = interfaces
         self._links: tuple[Link, ...] = ()
         self._zeroconf: Multicast | None = None
@@ -109,6 +111,7 @@ class Advertiser:
             "id": self._device_id,
             "pm": "1" if self._pairing_open else "0",
             "pp": str(self._pairing_port),
+            "st": self._start,
             "name": shortened(self._name, 250),  # a TXT entry has 255 bytes, "name=" included
         }
 

@@ -5,7 +5,8 @@ which clients of handfast search for. An announcement is a hint and never an ide
 the link can send one, so everything received is bounded, parsed strictly, and dropped if invalid.
 
 The TXT record (protocol §2.6) has the entries `v` protocol version, `id` device ID, `name` the
-user's name for the device, `pm` 1 while the pairing window is open, and `pp` the pairing port.
+user's name for the device, `pm` 1 while the pairing window is open, `pp` the pairing port, and `st`
+random digits that are new at each start of the device: two values at once are two devices.
 """
 
 import ipaddress
@@ -35,6 +36,7 @@ _LABEL_BYTES: Final = 63
 _TRIED: Final = Limits().announced_addresses_each
 _DEVICE_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{8}")
 _DIGITS: Final = re.compile(r"[0-9]{1,5}")
+_START: Final = re.compile(rb"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Advert:
     `pairing_port` is valid while `pairing_open`. `is_present` is false in the last advert of a
     device that withdrew its announcement, or whose announcement expired; if its `interface` is not
     0, the device is gone from that link alone. `instance` is the service
-    instance name (RFC 6763 §4.1) in lower case; any host can use any name.
+    instance name (RFC 6763 §4.1) in lower case; any host can use any name. `start` has the digits
+    of `st`, if any. `is_shared` is set by a search that hears two devices with this ID.
     """
 
     device_id: str
@@ -60,6 +63,8 @@ class Advert:
     is_present: bool = True
     instance: str = field(default="", compare=False)
     interface: int = field(default=0, compare=False)
+    start: str = field(default="", compare=False)
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +155,7 @@ def advert_untrusted(
         host=host[:255],
         instance=instance,
         interface=vantage.interface,
+        start=start.decode() if _START.fullmatch(start := entries.get("st", b"")) else "",
     )
 
 

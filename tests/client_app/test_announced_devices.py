@@ -12,7 +12,8 @@ import pytest
 from client_app import finder as finder_module
 from client_app.commands.discover import changes_of
 from client_app.finder import AnnouncedDevices, Finder
-from client_app.limits import ADVERTS
+from client_app.limits import ADVERTS, SHARED_ID_STARTS
+from client_app.shared_ids import SharedIds
 from client_app.terminal.render import as_json, as_text
 from peer.net.adverts import Advert
 
@@ -113,3 +114,58 @@ async def test_changes_of_addresses_are_shown_with_a_sign() -> None:
     value = json.loads(json.dumps(as_json(found[1])))
     assert value["addresses"] == ["192.0.2.9", "fe80::1%2"]  # all of them, as before
     assert (value["added"], value["gone"]) == (["192.0.2.9", "fe80::1%2"], ["192.0.2.1"])
+
+
+COPY = replace(KITCHEN, addresses=("192.0.2.9",), start="00000002")
+ORIGINAL = replace(KITCHEN, start="00000001")
+
+
+def test_two_devices_with_one_id_are_one_entry_that_says_so() -> None:
+    now = 0.0
+    announced = AnnouncedDevices(now=lambda: now)
+    for advert in (ORIGINAL, COPY):
+        announced.note(advert)
+    [both] = announced.devices()
+    assert both.is_shared
+    assert {*both.addresses} == {"192.0.2.1", "192.0.2.9"}
+    # They answer in turns: that is no change, however long it takes.
+    for advert in (ORIGINAL, COPY) * 3:
+        now += 1000.0
+        assert announced.note(advert) is None
+
+
+def test_a_device_that_moved_is_not_two() -> None:
+    now = 0.0
+    announced = AnnouncedDevices(now=lambda: now)
+    announced.note(ORIGINAL)
+    now = 5.0
+    announced.note(COPY)
+    assert [(one.is_shared, one.addresses) for one in announced.devices()] == [
+        (False, ("192.0.2.9",))
+    ]
+
+
+def test_after_one_of_both_left_the_other_is_alone() -> None:
+    announced = AnnouncedDevices(now=lambda: 0.0)
+    for advert in (ORIGINAL, COPY, replace(COPY, is_present=False, interface=0), ORIGINAL):
+        announced.note(advert)
+    assert [one.is_shared for one in announced.devices()] == [False]
+
+
+def test_a_flood_of_starts_costs_bounded_memory() -> None:
+    """Any host can announce any ID with any digits."""
+    shared = SharedIds(lambda: 0.0)
+    for number in range(10 * SHARED_ID_STARTS):
+        heard = shared.others(
+            replace(KITCHEN, start=f"{number:08x}", addresses=(f"192.0.2.{number}",))
+        )
+        assert len(heard) < SHARED_ID_STARTS
+
+
+async def test_a_shared_id_is_marked_on_the_screen_and_in_json() -> None:
+    async def adverts() -> AsyncIterator[Advert]:
+        yield replace(KITCHEN, is_shared=True)
+
+    [seen] = [one async for one in changes_of(adverts(), dict)]
+    assert "7F3K2M1Q (two devices)" in as_text(seen)
+    assert json.loads(json.dumps(as_json(seen)))["shared"] is True

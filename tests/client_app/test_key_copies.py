@@ -1,4 +1,4 @@
-"""`doctor` finds one key at two places: both devices prove it, so their tickets tell."""
+"""One key at two places: `doctor` finds it by tickets, and a search by what both announce."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -76,3 +76,41 @@ async def test_places_without_the_key_are_left_out(
     addresses = (*at(board, other), f"{HOST}:9")
     paired.book.put(replace(paired.devices[0], addresses=addresses))
     assert await copies(paired) == []
+
+
+async def searched(home: Path, *adverts: Advert) -> None:
+    """Connect to the device at its announced addresses."""
+
+    async def look() -> AsyncIterator[Advert]:
+        for one in adverts:
+            yield one
+
+    async with Client(home=home, look=look) as client:
+        known = client.book.find("kitchen")
+        client.book.put(replace(known, last_seen="", addresses=()))
+        answer = await (await client.connect("kitchen")).get("/hello")
+        assert str(answer.text).startswith("hello")
+
+
+@pytest.mark.usefixtures("paired")
+async def test_a_search_that_hears_two_devices_with_one_id_says_so_once(
+    board: Board, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = replace(board.advert(), start="00000001")
+    there = replace(here, addresses=("127.0.0.2",), start="00000002")
+    await searched(home, there, here, there, here)
+    [line] = [one.getMessage() for one in caplog.records if "two devices" in one.getMessage()]
+    assert "as kitchen, at 127.0.0.1, 127.0.0.2" in line
+    assert "`handfast-device new-identity`" in line
+
+
+@pytest.mark.usefixtures("paired")
+async def test_one_device_with_two_links_or_an_older_one_is_not_reported(
+    board: Board, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = replace(board.advert(), start="00000001")
+    by_wifi = replace(here, addresses=("127.0.0.2",), interface=3)
+    older = replace(here, addresses=("127.0.0.3",), start="")
+    restarted = replace(here, start="00000002")
+    await searched(home, by_wifi, older, here, restarted)
+    assert "two devices" not in caplog.text
