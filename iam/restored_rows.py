@@ -15,7 +15,7 @@ from iam.rights import LABEL, TABLES, Values, invite_values, key_values, user_va
 
 Tables = Mapping[str, Sequence[Sequence[object]]]  # rows by kind, each without its kind
 _INVALID: Final = (IamError, TypeError, ValueError, OverflowError)  # raised by an invalid row
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]*")
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(?: [A-Za-z0-9_-]+)*")
 _NULL: Final = type(None)
 #: The types that the columns of a row may have: STRICT tables hold no others, damaged ones may.
 _TYPES: Final = {
@@ -153,16 +153,21 @@ def _count(value: object) -> int:
 
 
 def _name(value: object) -> str:
-    """A text of letters, their marks, digits, `-` and `_`.
+    """A text of letters, their marks, digits, `-` and `_`, with single spaces inside.
 
-    Those are valid in a name, and are neither a path nor an escape sequence of a terminal.
+    Every name that a user can be given is such a text; none is a path or an escape sequence.
     """
     text = _text(value)
     if _PLAIN_NAME.fullmatch(text):
         return text
-    if not all(one.isalnum() or one in "-_" or unicodedata.category(one)[0] == "M" for one in text):
+    words = text.split(" ")
+    if not all(words) or not all(_is_of_name(one) for word in words for one in word):
         raise ValueError("no user could be given this name")
     return text
+
+
+def _is_of_name(symbol: str) -> bool:
+    return symbol.isalnum() or symbol in "-_" or unicodedata.category(symbol)[0] == "M"
 
 
 def _shown(value: object) -> str:
