@@ -52,10 +52,12 @@ def add_invite(
     expires = min(invite.expires, end)
     if expires <= now:
         raise Malformed("the invite would have expired already", advice="Give a later end.")
-    if not invite.is_shared and (held := state.users.get(invite.name)) is not None:
-        if held.keys:
+    if not invite.is_shared and not state.is_free(invite.name):
+        held = state.find(invite.name)
+        if held is None or held.keys:
             raise NameTaken(f"the name {invite.name!r} is taken", advice="Choose another name.")
-        completed(state, User(invite.name, invite.role))  # refuses another role
+        completed(state, User(held.name, invite.role))  # refuses another role
+        invite = replace(invite, name=held.name)
     state = without_expired(state, now)
     if len(state.invites) >= rules.limits.invites:
         raise LimitReached(
@@ -68,9 +70,15 @@ def add_invite(
     return state.with_invite(own)
 
 
-def names_of(invite: Invite) -> tuple[str, ...]:
-    """Return the names that its uses give, if all of them are free by then."""
-    return tuple(islice(_numbered(invite.name), invite.uses if invite.is_shared else 1))
+def names_of(state: State, invite: Invite) -> tuple[str, ...]:
+    """Return the names that its uses give, if all of them are free by then.
+
+    The name of a user who has no key yet is in the spelling of that user.
+    """
+    if invite.is_shared:
+        return tuple(islice(_numbered(invite.name), invite.uses))
+    held = state.find(invite.name)
+    return (invite.name if held is None else held.name,)
 
 
 def remove_invite(state: State, actor: Subject | None, invite_id: str, *, rules: Rules) -> State:
@@ -101,7 +109,7 @@ def redeem(
         return state, known
     invite = _usable(state, invite_id, fingerprint, now)
     if known is not None:
-        if known.name == invite.name:
+        if state.find(invite.name) is known:
             return state, known
         raise KeyTaken(
             "this key belongs to a user already", advice="You are paired; no invite is needed."
@@ -151,7 +159,7 @@ def _free_name(state: State, invite: Invite) -> str:
     """The invite's name; with several uses the first free one of NAME, NAME-2 and so on."""
     if not invite.is_shared:
         return invite.name
-    return next(name for name in _numbered(invite.name) if name not in state.users)
+    return next(name for name in _numbered(invite.name) if state.is_free(name))
 
 
 def _numbered(name: str) -> Iterator[str]:

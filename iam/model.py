@@ -19,7 +19,7 @@ from rpds import HashTrieMap, HashTrieSet
 
 from iam.errors import KeyTaken, Malformed, NameTaken, NotFound
 from iam.limits import STATE_STEPS_KEPT
-from iam.values import FINGERPRINT, INVITE_ID, Invite, Key, User
+from iam.values import FINGERPRINT, INVITE_ID, Invite, Key, User, name_key
 
 __all__ = [
     "FINGERPRINT",
@@ -61,11 +61,17 @@ class State:
         default_factory=HashTrieMap, compare=False, repr=False
     )
     _limited: HashTrieSet[str] = field(default=_NO_NAMES, compare=False, repr=False)
+    # The names that are not their own `name_key`, by that key: most names are.
+    _spellings: HashTrieMap[str, tuple[str, ...]] = field(
+        default_factory=HashTrieMap, compare=False, repr=False
+    )
     steps: tuple[Step, ...] = field(default_factory=lambda: (Step(),), compare=False, repr=False)
 
     @classmethod
     def of(cls, users: Iterable[User], invites: Iterable[Invite] = ()) -> State:
         """Return a state of these users and invites.
+
+        Two names may differ only in case, as older versions allowed it.
 
         Raises NameTaken or KeyTaken if two users have the same, Malformed for two invites with one
         ID and for one whose inviter does not exist.
@@ -73,9 +79,12 @@ class State:
         by_name: dict[str, User] = {}
         by_key: dict[str, str] = {}
         by_role: dict[str, set[str]] = {}
+        spellings: dict[str, tuple[str, ...]] = {}
         for user in users:
             _check_free(user, by_name, by_key)
             by_name[user.name] = user
+            if (folded := name_key(user.name)) != user.name:
+                spellings[folded] = (*spellings.get(folded, ()), user.name)
             for key in user.keys:
                 by_key[key.fingerprint] = user.name
             by_role.setdefault(user.role, set()).add(user.name)
@@ -85,6 +94,7 @@ class State:
             HashTrieMap(by_key),
             HashTrieMap({role: HashTrieSet(names) for role, names in by_role.items()}),
             HashTrieSet(user.name for user in by_name.values() if user.is_limited),
+            HashTrieMap(spellings),
         )
         for invite in invites:
             state = state.with_invite(invite)
@@ -93,10 +103,11 @@ class State:
     def replaced(self, before: User | None, after: User | None) -> State:
         """Return this state with `after` in the place of `before` (None: no user).
 
-        The invites of a removed user are removed; those of a renamed one follow. Raises NameTaken,
-        KeyTaken.
+        The invites of a removed user are removed; those of a renamed one follow. Raises NameTaken
+        (also for a new name that differs from another user's only in case), KeyTaken.
         """
         users, keys, limited = self.users, self.user_name_by_key, self._limited
+        spellings = self._spellings
         roles, invites = self._names_by_role, self.invites
         if before is not None:
             users, limited = users.remove(before.name), limited.discard(before.name)
@@ -104,8 +115,12 @@ class State:
                 keys = keys.remove(key.fingerprint)
             roles = roles.insert(before.role, roles[before.role].remove(before.name))
             invites = _follow(invites, before, after)
+            spellings = _without_spelling(spellings, before.name)
         if after is not None:
+            if before is None or after.name != before.name:
+                _check_unlike(after.name, users, spellings)
             _check_free(after, users, keys)
+            spellings = _with_spelling(spellings, after.name)
             users = users.insert(after.name, after)
             for key in after.keys:
                 keys = keys.insert(key.fingerprint, after.name)
@@ -114,7 +129,7 @@ class State:
             limited = limited.insert(after.name) if after.is_limited else limited
         step = Step(*(user.name for user in (before, after) if user is not None))
         steps = (*self.steps[1 - STATE_STEPS_KEPT :], step)
-        return State(users, invites, keys, roles, limited, steps)
+        return State(users, invites, keys, roles, limited, spellings, steps)
 
     def with_invite(self, invite: Invite) -> State:
         """Add an invite. Raises Malformed if its ID exists, or its inviter does not."""
@@ -135,12 +150,23 @@ class State:
         return replace(self, invites=invites)
 
     def user(self, name: str) -> User:
-        """Return the user with this name. Raises NotFound."""
-        if (user := self.users.get(name)) is None:
+        """Return the user whom this name means, as `find` does. Raises NotFound."""
+        if (user := self.find(name)) is None:
             raise NotFound(
                 f"there is no user {name!r}", advice="List the users to see their names."
             )
         return user
+
+    def find(self, name: str) -> User | None:
+        """Return the user with this name, else the only one whose name differs only in case."""
+        if (user := self.users.get(name)) is not None:
+            return user
+        alike = _alike(name, self.users, self._spellings)
+        return self.users[alike[0]] if len(alike) == 1 else None
+
+    def is_free(self, name: str) -> bool:
+        """Return whether no user has this name, in whatever case."""
+        return not _alike(name, self.users, self._spellings)
 
     def invite(self, invite_id: str) -> Invite:
         """Return the invite with this ID. Raises NotFound."""
@@ -188,6 +214,42 @@ def _check_free(user: User, by_name: Mapping[str, User], by_key: Mapping[str, st
                 "this key belongs to a user already",
                 advice="Remove it there first, or use the name it is known by.",
             )
+
+
+def _alike(
+    name: str, users: Mapping[str, User], spellings: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """The names of users that differ from this one at most in case."""
+    folded = name_key(name)
+    others = spellings.get(folded, ())
+    return (folded, *others) if folded in users and name_key(folded) == folded else others
+
+
+def _check_unlike(
+    name: str, users: Mapping[str, User], spellings: Mapping[str, tuple[str, ...]]
+) -> None:
+    if name not in users and (alike := _alike(name, users, spellings)):
+        raise NameTaken(
+            f"the name {name!r} differs only in case from that of the user {alike[0]!r}",
+            advice="Choose another name.",
+        )
+
+
+def _with_spelling(
+    spellings: HashTrieMap[str, tuple[str, ...]], name: str
+) -> HashTrieMap[str, tuple[str, ...]]:
+    if (folded := name_key(name)) == name:
+        return spellings
+    return spellings.insert(folded, (*(spellings.get(folded) or ()), name))
+
+
+def _without_spelling(
+    spellings: HashTrieMap[str, tuple[str, ...]], name: str
+) -> HashTrieMap[str, tuple[str, ...]]:
+    if (folded := name_key(name)) == name:
+        return spellings
+    left = tuple(one for one in spellings[folded] if one != name)
+    return spellings.insert(folded, left) if left else spellings.remove(folded)
 
 
 def _follow(

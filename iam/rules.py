@@ -6,7 +6,8 @@ are:
 1. No one changes a user whose role ranks above their own.
 2. No one grants more than they have, neither in rank nor in time: a user with access until Sunday
    grants none beyond it. A new key is a grant, too, because it gets the user's rights.
-3. A name and a key belong to one user.
+3. A name and a key belong to one user. A new name differs from those of all other users by more
+   than case.
 4. The numbers of users, and of keys of each, are limited.
 5. Once there is a permanent owner, there always is one: role owner, a key, and no start or end of
    access (a board's clock can be wrong, so an owner with limited access does not count).
@@ -136,19 +137,19 @@ def check_within_limit(limit: GrantLimit, role: str, end: float, *, rules: Rules
 
 
 def completed(state: State, user: User) -> tuple[User | None, User]:
-    """Return the user of this name who has no key yet, and that user with the keys of `user`.
+    """Return the user whom this name means if without a key, and that user with these keys.
 
     The creator of the user decided about role and access, so these stay; the access ends at the
     earlier of both ends. Without such a user, the result is None and `user`.
 
     Raises NameTaken if the user without a key has another role than `user`.
     """
-    held = state.users.get(user.name)
+    held = state.find(user.name)
     if held is None or held.keys:
         return None, user
     if held.role != user.role:
         raise NameTaken(
-            f"the user {user.name!r} has no key yet, and the role {held.role!r}, not {user.role!r}",
+            f"the user {held.name!r} has no key yet, and the role {held.role!r}, not {user.role!r}",
             advice=f"Use the role {held.role!r} to add the key, or choose another name.",
         )
     end = min(held.end, user.end)

@@ -8,6 +8,7 @@ since 1970; nothing here reads a clock.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Final
@@ -18,6 +19,17 @@ from iam.limits import INVITE_USES_MAX, NAME_CHARACTERS_MAX
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 INVITE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _RECEIPT_BYTES: Final = 32  # SHA-256
+
+
+def name_key(name: str) -> str:
+    """Return what is equal for two names that differ only in case (Unicode 3.13, D145).
+
+    No name is shown in this form; it only says which names a person could take for the same.
+    """
+    if name.isascii():
+        return name.lower()
+    folded = unicodedata.normalize("NFD", name).casefold()
+    return unicodedata.normalize("NFC", folded)
 
 
 def _check_text(what: str, text: str) -> None:

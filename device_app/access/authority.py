@@ -62,6 +62,10 @@ class Authority:
             return self.subject(user.keys[0].fingerprint)
         return Subject("", user, user.role)
 
+    def spelling_of(self, name: str) -> str:
+        """The name of the user whom this name means. Raises `NotFound`."""
+        return self._store.state.user(name).name
+
     def decide(
         self, subject: Subject, action: str, attributes: Mapping[str, str] = _NO_ATTRIBUTES
     ) -> Decision:

@@ -92,7 +92,7 @@ def policy_explanation(
     found = authority.explain(user, action, attributes)
     actions, plain = authority.access.actions, action.casefold()
     return {
-        "user": user,
+        "user": authority.spelling_of(user),
         "action": action,
         "known": action in actions,
         "similar": sorted(one for one in actions - {action} if one.casefold() == plain),

@@ -149,10 +149,10 @@ class Guard:
         but not for every value that the role could have.
         """
         name = path[2]
-        target = {"IAM:Username": name}
+        user = self._store.state.find(name)
+        target = {"IAM:Username": name if user is None else user.name}
         if len(path) > 4:
             target |= _key_target(path[4])
-        user = self._store.state.users.get(name)
         if user is not None:
             return ({**target, "IAM:RoleId": user.role},)
         roles = self._authority.access.roles

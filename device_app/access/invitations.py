@@ -23,6 +23,7 @@ from device_app.access.fields import (
 )
 from device_app.limits import INVITE_ADDRESSES_MAX
 from iam.errors import InviteRefused
+from iam.invites import names_of
 from iam.limits import INVITE_USES_MAX
 from iam.model import Invite, Subject, User
 from peer.errors import Malformed, PeerError, UsageError
@@ -167,6 +168,10 @@ class Invitations:
         )
         self._token(invite)
         return invite
+
+    def names_of(self, invite: Invite) -> tuple[str, ...]:
+        """The names that the uses of a new invite give."""
+        return names_of(self._store.state, invite)
 
     def create(self, actor: Subject | None, request: InviteRequest) -> CreatedInviteView:
         """Create an invite. Raises `IamError`, `Malformed`."""

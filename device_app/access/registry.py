@@ -25,9 +25,10 @@ from iam.store import Store
 
 @dataclass(frozen=True, slots=True)
 class PairingChange:
-    """The change that a pairing makes, not yet written: the new state and the event."""
+    """The change that a pairing makes, not yet written: the new state, the user, the event."""
 
     state: State
+    user: User
     event: Event
 
 
@@ -70,7 +71,8 @@ class Registry:
     def set_user(self, actor: Subject | None, name: str, patch: UserPatch) -> User:
         """Change the fields of a user that the patch gives."""
         state, rules = self._store.state, self._authority.rules
-        before, new_name = state.user(name), name if patch.name is None else patch.name
+        before = state.user(name)
+        name, new_name = before.name, before.name if patch.name is None else patch.name
         new = changes.set_user(
             state,
             actor,
@@ -91,11 +93,12 @@ class Registry:
             self._audit.rename_source(name, new_name)
         return after
 
-    def remove_user(self, actor: Subject | None, name: str) -> None:
-        """Remove a user with all keys."""
+    def remove_user(self, actor: Subject | None, name: str) -> str:
+        """Remove a user with all keys; return the name."""
         user = self._store.state.user(name)
         new = changes.remove_user(self._store.state, actor, name, rules=self._authority.rules)
         self._commit(new, actor, *self._events.user_removed(actor, user))
+        return user.name
 
     def add_key(self, actor: Subject | None, name: str, key: Key) -> User:
         """Add a key to a user, or rename one that the user has."""
@@ -106,13 +109,14 @@ class Registry:
         if new is not state:
             known = before.key(key.fingerprint) if key.fingerprint in before.fingerprints else None
             self._audit.spend(actor, 1)
-            event = self._events.key_added(actor, name, after.key(key.fingerprint), known)
+            event = self._events.key_added(actor, before.name, after.key(key.fingerprint), known)
             self._writer.commit(new, event)
         return after
 
     def remove_key(self, actor: Subject | None, name: str, fingerprint: str) -> User:
         """Remove one key of a user."""
         rules = self._authority.rules
+        name = self._store.state.user(name).name
         new = changes.remove_key(self._store.state, actor, name, fingerprint, rules=rules)
         self._commit(new, actor, self._events.key_revoked(actor, name, fingerprint))
         return new.user(name)
@@ -139,8 +143,9 @@ class Registry:
             not_after=not_after,
             receipt=key.receipt,
         )
-        before, after = state.user_of(key.fingerprint), new.user(key.name)
-        return PairingChange(new, self._events.paired(opener, before, after, key))
+        before, after = state.user_of(key.fingerprint), new.user_of(key.fingerprint)
+        assert after is not None  # `pair_user` has added the key
+        return PairingChange(new, after, self._events.paired(opener, before, after, key))
 
     # -- invites --------------------------------------------------------------------------------
 

@@ -148,7 +148,7 @@ def users_set(
 def users_remove(cli: CommandLine, *, name: str) -> None:
     """Remove a user with all keys, and end the user's sessions."""
     answer = cli.do(Console.users_remove, name=name)
-    cli.show(answer, lambda: [f"removed {name}"])
+    cli.show(answer, lambda: [f"removed {answer['removed']}"])
 
 
 @users.command(

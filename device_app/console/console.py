@@ -169,8 +169,7 @@ class Console:
 
     def users_remove(self, *, name: str) -> RemovedAnswer:
         """Remove a user with all keys."""
-        self._host.registry.remove_user(None, name)
-        return {"removed": name}
+        return {"removed": self._host.registry.remove_user(None, name)}
 
     def users_add_key(self, *, name: str, fingerprint: str, key_name: str = "") -> UserAnswer:
         """Add a key to a user."""

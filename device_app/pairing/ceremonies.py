@@ -164,11 +164,13 @@ class Ceremonies:
     def _commit(self, window: Window, ceremony: Ceremony) -> Ceremony:
         """Both users have accepted: commit the user, then report the success."""
         try:
-            self._registration.commit(window, self._driver.opener, ceremony, self._driver.now)
+            user = self._registration.commit(
+                window, self._driver.opener, ceremony, self._driver.now
+            )
         except IamError as error:
             window.abort(ceremony.id, self._driver.now, reason=error.reason)
             self._review()
             raise
-        done = window.registered(ceremony.id, user=ceremony.name, now=self._driver.now)
-        _log.info("paired %s as %s", ceremony.name, ceremony.role)
+        done = window.registered(ceremony.id, user=user.name, now=self._driver.now)
+        _log.info("paired %s as %s", user.name, ceremony.role)
         return done

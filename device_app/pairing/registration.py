@@ -30,7 +30,7 @@ class Registration:
         A key that was never authenticated can still become verified.
         """
         user = self._store.state.user_of(fingerprint.hex)
-        if user is None or user.name != name:
+        if user is None or self._store.state.find(name) is not user:
             return None
         offered = window.offered(method)
         would_verify = offered is not None and offered.method.spec.verifies_key
@@ -38,7 +38,7 @@ class Registration:
 
     def role_for(self, name: str, role: str) -> str:
         """Return the role that a client asks for; by default that of a user without a key."""
-        user = self._store.state.users.get(name)
+        user = self._store.state.find(name)
         return user.role if not role and user is not None and not user.keys else role
 
     def check(
@@ -60,7 +60,7 @@ class Registration:
         )
         self._plan(window, opener, key)
 
-    def commit(self, window: Window, opener: Opener | None, ceremony: Ceremony, now: float) -> None:
+    def commit(self, window: Window, opener: Opener | None, ceremony: Ceremony, now: float) -> User:
         """Store the user and the refund of the attempts in one transaction. Raises `IamError`."""
         key = PairedKey(
             fingerprint=ceremony.fingerprint.hex,
@@ -72,6 +72,7 @@ class Registration:
         )
         change = self._plan(window, opener, key)
         self._record.commit_success(change, window.budget, ceremony.method, now)
+        return change.user
 
     def _plan(self, window: Window, opener: Opener | None, key: PairedKey) -> PairingChange:
         """Plan the change of the store; access ends no later than that of the opener."""

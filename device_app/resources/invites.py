@@ -3,6 +3,8 @@
 The token is in the answer to POST only; no one can ask for it again, not even an owner.
 """
 
+from collections.abc import Iterable
+
 import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
@@ -10,7 +12,6 @@ from aiocoap.resource import Resource
 from device_app.access.guard import Guard
 from device_app.access.invitations import Invitations, InviteRequest
 from device_app.resources.payloads import CBOR, read_map, reply
-from iam.invites import names_of
 from iam.model import Invite
 from peer.limits import Limits
 
@@ -40,7 +41,8 @@ class Invites(Resource):
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:CreateInvite"):
             invite = self._invitations.new_invite(InviteRequest.parse_untrusted(body))
-            subject = self._guard.require(request, "Iam:CreateInvite", *_targets(invite))
+            targets = _targets(self._invitations.names_of(invite), invite)
+            subject = self._guard.require(request, "Iam:CreateInvite", *targets)
             made = self._invitations.add(subject, invite)
         return reply(request, made, code=Code.CREATED, location=("iam", "invites", invite.id))
 
@@ -55,9 +57,9 @@ class Invites(Resource):
         return aiocoap.Message(code=Code.DELETED)
 
 
-def _targets(invite: Invite) -> list[dict[str, str]]:
+def _targets(names: Iterable[str], invite: Invite) -> list[dict[str, str]]:
     """Return the targets of creating an invite: the user of each use."""
     target = {"IAM:RoleId": invite.role}
     if invite.key:
         target["IAM:Fingerprint"] = invite.key
-    return [{**target, "IAM:Username": name} for name in names_of(invite)]
+    return [{**target, "IAM:Username": name} for name in names]
