@@ -23,11 +23,13 @@ from iam.builtin import (
 )
 from iam.condition import nothing
 from iam.errors import PolicyError
+from iam.limits import SETTLED_DECISIONS_MAX
 from iam.model import Inactive, State, Subject
 from iam.policy import Decision, Explanation, Policy, Role
 from iam.policy_index import Index
 
 _T = TypeVar("_T", Role, Policy)
+_SettledBy = tuple[str, str, str, bool]  # role, action, why inactive, and whether there is a user
 
 _NO_USER = {
     Inactive.NONE: "This key is not paired with this device; pair it first.",
@@ -72,6 +74,7 @@ class Access:
         self.actions = frozenset(LOWEST) | frozenset(app_actions)
         self._app_actions = frozenset(app_actions)
         self._of_role: dict[str, Index] = {}
+        self._settled: dict[_SettledBy, Decision] = {}
         for role in self.roles.values():
             if unknown := [name for name in role.policies if name not in self.policies]:
                 raise PolicyError(f"role {role.id!r} names the unknown policy {unknown[0]!r}")
@@ -103,6 +106,22 @@ class Access:
     ) -> Decision:
         """Decide whether the subject may perform the action; an undefined role may do nothing."""
         return self._decide(subject, action, attributes, nothing)
+
+    def settled(self, subject: Subject, action: str) -> Decision | None:
+        """Return the decision if no statement about the action has a condition, else None.
+
+        Then it is the decision for all attributes. It is remembered, since this set never changes.
+        """
+        by = (subject.role, action, subject.inactive.value, subject.user is not None)
+        if (known := self._settled.get(by)) is not None:
+            return known
+        if (index := self._of_role.get(subject.role)) is None or index.is_conditional(action):
+            return None
+        decision = _explained(subject, index.evaluate(action))
+        if len(self._settled) >= SETTLED_DECISIONS_MAX:
+            self._settled.clear()
+        self._settled[by] = decision
+        return decision
 
     def conceivable(
         self,
@@ -216,16 +235,23 @@ class Access:
                 f"role {subject.role!r} is not defined",
                 "Your role is not defined on this device; ask an owner.",
             )
-        if index.is_conditional(action):
-            attributes = _filled(subject, attributes)
+        if (settled := self.settled(subject, action)) is not None:
+            return settled
+        attributes = _filled(subject, attributes)
         decision = index.evaluate(action, attributes, is_open)
-        who = f"role {subject.role!r}" + (f" ({subject.inactive})" if subject.inactive else "")
-        missing = decision.missing
-        if missing and subject.user is None:
-            missing = _NO_USER[subject.inactive]
-        elif missing and index.is_conditional(action):
-            missing = _hint(index, action, attributes, is_open) or missing
-        return Decision(decision.allowed, f"{who}: {decision.reason}", missing)
+        hint = ""
+        if not decision.allowed and subject.user is not None:
+            hint = _hint(index, action, attributes, is_open)
+        return _explained(subject, decision, hint)
+
+
+def _explained(subject: Subject, decision: Decision, hint: str = "") -> Decision:
+    """The decision with the subject's role, and with what this subject lacks."""
+    who = f"role {subject.role!r}" + (f" ({subject.inactive})" if subject.inactive else "")
+    missing = hint or decision.missing
+    if missing and subject.user is None:
+        missing = _NO_USER[subject.inactive]
+    return Decision(decision.allowed, f"{who}: {decision.reason}", missing)
 
 
 def dependency_message(names: Iterable[str]) -> str:

@@ -27,12 +27,12 @@ import aiocoap
 from device_app.access.access_control import AccessControl
 from device_app.access.error_answers import error_answers
 from device_app.access.path_rules import Attributes, Path, PathRule, PathRules
+from device_app.access.targets import user_targets
 from iam.attributes import is_own, merged
 from iam.builtin import OWNER, UNPAIRED
 from iam.errors import Denied, TooMany
 from iam.model import Inactive, Subject
 from iam.policy import Decision
-from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.admission import SessionPriority
@@ -79,7 +79,8 @@ class Guard:
 
         The hook of `GuardedSite`, also called for each notification of an observation.
         """
-        subject = self.subject(request)
+        peer = peer_of(request)
+        subject = self._authority.subject(peer.fingerprint.hex)
         if subject.user is not None:
             self._store.note_seen(subject.fingerprint, self._clock.now())
         rule = self.rules.find(path) if resource is not None else None
@@ -94,9 +95,38 @@ class Guard:
         method = str(request.code)
         if method not in rule.actions:
             raise self._method_refusal(subject, request, path, rule)
-        decision = self._decision(subject, request, path, rule, method)
+        own = self._own_attributes(subject, request, path, rule)
+        decision = self._decision(subject, peer, path, rule, method, own)
         if not decision.allowed:
             raise self._refusal(subject, request, rule.actions[method], decision)
+        self._log_allowed(subject, decision)
+
+    def admit(self, peer: PeerIdentity, path: Path, method: str) -> bool:
+        """Whether a request is allowed with certainty, without looking at its message.
+
+        If it is, this has noted that the key is in use, as `authorise` does. If not, the request
+        may still be allowed: `authorise` decides, and makes all refusals and events.
+        """
+        rule = self.rules.find(path)
+        if (
+            rule is None
+            or method not in rule.actions
+            or method in rule.late
+            or rule.as_unpaired
+            or rule.own is not None
+        ):
+            return False
+        subject = self._authority.subject(peer.fingerprint.hex)
+        if subject.user is None:
+            return False
+        decision = self._decision(subject, peer, path, rule, method, {})
+        if not decision.allowed:
+            return False
+        self._store.note_seen(subject.fingerprint, self._clock.now())
+        self._log_allowed(subject, decision)
+        return True
+
+    def _log_allowed(self, subject: Subject, decision: Decision) -> None:
         if _log.isEnabledFor(logging.DEBUG):
             name = self._audit.actor_name(subject) or "unpaired"
             _log.debug("allowed %s: %s", name, decision.reason)
@@ -134,29 +164,18 @@ class Guard:
         """Whether the sender of this request may GET a path, for `/.well-known/core`."""
         if (rule := self.rules.find(path)) is None or "GET" not in rule.actions:
             return False
-        wanted = request.copy(uri_path=path)
+        peer = peer_of(request)
+        subject = self._authority.subject(peer.fingerprint.hex)
         try:
-            return self._decision(self.subject(request), wanted, path, rule, "GET").allowed
+            own = self._own_attributes(subject, request, path, rule)
+            return self._decision(subject, peer, path, rule, "GET", own).allowed
         except Exception:  # raised by the resource's own code; a request to it gets 5.00
             _log.exception("the attributes of /%s cannot be read", "/".join(path))
             return False
 
     def user_targets(self, path: Path) -> Sequence[Attributes]:
-        """The targets of /iam/users/{name} and the paths below it.
-
-        A user who does not exist is a target of every role in turn, and none may be denied. One
-        question with an open role would not do: a condition that lists all roles holds for each,
-        but not for every value that the role could have.
-        """
-        name = path[2]
-        user = self._store.state.find(name)
-        target = {"IAM:Username": name if user is None else user.name}
-        if len(path) > 4:
-            target |= _key_target(path[4])
-        if user is not None:
-            return ({**target, "IAM:RoleId": user.role},)
-        roles = self._authority.access.roles
-        return (target, *({**target, "IAM:RoleId": role} for role in roles))
+        """The targets of /iam/users/{name} and the paths below it."""
+        return user_targets(self._store.state, self._authority.access.roles, path)
 
     def session_priority(self, fingerprint: Fingerprint) -> SessionPriority:
         """The priority of a key's sessions: high for owners, low for a key without access now."""
@@ -166,24 +185,47 @@ class Guard:
         return SessionPriority.HIGH if subject.role == OWNER else SessionPriority.NORMAL
 
     def _decision(
-        self, subject: Subject, request: aiocoap.Message, path: Path, rule: PathRule, method: str
+        self,
+        subject: Subject,
+        peer: PeerIdentity,
+        path: Path,
+        rule: PathRule,
+        method: str,
+        own: Attributes,
     ) -> Decision:
-        """The first denial among the targets, or the last permission."""
-        decide = self._authority.conceivable if method in rule.late else self._authority.decide
-        own = self._own_attributes(subject, request, path, rule)
-        connection = self.connection(peer_of(request))
+        """The first denial among the targets, or the last permission.
+
+        Attributes are built only if a condition can read them.
+        """
+        action = rule.actions[method]
         decided = subject
         if rule.as_unpaired and subject.user is not None:
             decided = Subject(subject.fingerprint, None, UNPAIRED)
+        targets = rule.targets(path)
+        decision = self._authority.access.settled(decided, action) if targets else None
+        if decision is None:
+            decision = self._decision_about(decided, peer, targets, rule, method, own)
+        if decided is not subject and not decision.allowed:
+            return replace(decision, missing=f"No user has the right {action} on this device.")
+        return decision
+
+    def _decision_about(
+        self,
+        subject: Subject,
+        peer: PeerIdentity,
+        targets: Sequence[Attributes],
+        rule: PathRule,
+        method: str,
+        own: Attributes,
+    ) -> Decision:
+        decide = self._authority.conceivable if method in rule.late else self._authority.decide
+        connection = self.connection(peer)
         decision = Decision(False, "there is no target")
-        for target in rule.targets(path):
+        for target in targets:
             attributes = merged({**connection, **target}, own)
-            decision = decide(decided, rule.actions[method], attributes)
+            decision = decide(subject, rule.actions[method], attributes)
             if not decision.allowed:
                 break
-        if decided is not subject and not decision.allowed:
-            missing = f"No user has the right {rule.actions[method]} on this device."
-            return replace(decision, missing=missing)
         return decision
 
     def _own_attributes(
@@ -205,8 +247,10 @@ class Guard:
         self, subject: Subject, request: aiocoap.Message, path: Path, rule: PathRule
     ) -> ProblemError:
         """4.05 if the subject may use another method here, or else 4.03."""
+        own, peer = self._own_attributes(subject, request, path, rule), peer_of(request)
         if not any(
-            self._decision(subject, request, path, rule, method).allowed for method in rule.actions
+            self._decision(subject, peer, path, rule, method, own).allowed
+            for method in rule.actions
         ):
             return self._refusal(subject, request, next(iter(rule.actions.values()), ""))
         return ProblemError(
@@ -249,11 +293,3 @@ class Guard:
         self._audit.append_denial(
             subject, action, reason, address=str(peer.address), interface=peer.interface
         )
-
-
-def _key_target(text: str) -> dict[str, str]:
-    """The key that a path names; the handler refuses an invalid fingerprint."""
-    try:
-        return {"IAM:Fingerprint": Fingerprint.parse(text).hex}
-    except Malformed:
-        return {}

@@ -24,6 +24,7 @@ from client_app.pairing.attempt import PairingAttempt
 from client_app.session import DeviceSession
 from device_app.access.event_budget import RefusalBudget
 from device_app.pairing.service import PairingService
+from iam.access import Access
 from iam.store import Store
 from peer.net.advertiser import Advertiser
 from peer.net.aiocoap_seam.response_blocks import ResponseBlocks
@@ -277,3 +278,8 @@ def without_comparison(patch: pytest.MonkeyPatch) -> None:
 def answer_all(site: GuardedSite, refuse: Authorise, patch: pytest.MonkeyPatch) -> None:
     """Let a site answer all requests with what `refuse` raises."""
     patch.setattr(site, "_authorise", refuse)
+
+
+def settled_decisions(access: Access) -> int:
+    """The number of decisions that a set of policies remembers."""
+    return len(access._settled)
