@@ -7,6 +7,7 @@ The caller passes those of the connection, the target and the application (`iam.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -117,7 +118,9 @@ class Access:
             return known
         if (index := self._of_role.get(subject.role)) is None or index.is_conditional(action):
             return None
-        decision = _explained(subject, index.evaluate(action))
+        decision = index.evaluate(action, who=_who(subject))
+        if not decision.allowed and subject.user is None:
+            decision = replace(decision, missing=_NO_USER[subject.inactive])
         if len(self._settled) >= SETTLED_DECISIONS_MAX:
             self._settled.clear()
         self._settled[by] = decision
@@ -238,20 +241,20 @@ class Access:
         if (settled := self.settled(subject, action)) is not None:
             return settled
         attributes = _filled(subject, attributes)
-        decision = index.evaluate(action, attributes, is_open)
-        hint = ""
-        if not decision.allowed and subject.user is not None:
-            hint = _hint(index, action, attributes, is_open)
-        return _explained(subject, decision, hint)
+        decision = index.evaluate(action, attributes, is_open, _who(subject))
+        if decision.allowed:
+            return decision
+        if subject.user is None:
+            return replace(decision, missing=_NO_USER[subject.inactive])
+        hint = _hint(index, action, attributes, is_open)
+        return replace(decision, missing=hint) if hint else decision
 
 
-def _explained(subject: Subject, decision: Decision, hint: str = "") -> Decision:
-    """The decision with the subject's role, and with what this subject lacks."""
-    who = f"role {subject.role!r}" + (f" ({subject.inactive})" if subject.inactive else "")
-    missing = hint or decision.missing
-    if missing and subject.user is None:
-        missing = _NO_USER[subject.inactive]
-    return Decision(decision.allowed, f"{who}: {decision.reason}", missing)
+def _who(subject: Subject) -> str:
+    """The beginning of the reason for a decision about this subject."""
+    if subject.inactive is Inactive.NONE:
+        return f"role {subject.role!r}: "
+    return f"role {subject.role!r} ({subject.inactive}): "
 
 
 def dependency_message(names: Iterable[str]) -> str:
@@ -265,7 +268,9 @@ def _is_circumstance(name: str) -> bool:
 
 def _filled(subject: Subject, attributes: Attributes) -> Attributes:
     """The attributes with those of the subject, which replace any that were passed."""
-    found = {name: text for name, text in attributes.items() if name not in OF_SUBJECT}
+    found = dict(attributes)
+    if not OF_SUBJECT.isdisjoint(found):
+        found = {name: text for name, text in found.items() if name not in OF_SUBJECT}
     found["Connection:RoleId"] = subject.role
     found["Connection:Fingerprint"] = subject.fingerprint
     if subject.user is not None:

@@ -58,6 +58,8 @@ def excess(attributes: Attributes) -> str:
     """
     if len(attributes) > ATTRIBUTES_MAX:
         return f"there are more than {ATTRIBUTES_MAX} attributes"
+    if len("".join(attributes.values())) <= ATTRIBUTE_CHARACTERS_MAX:  # then none is longer
+        return ""
     for name, text in attributes.items():
         if len(text) > ATTRIBUTE_CHARACTERS_MAX:
             return f"the attribute {name[:80]} is longer than {ATTRIBUTE_CHARACTERS_MAX} characters"

@@ -54,6 +54,7 @@ STORE_COPY_TRIES: Final = 5  # of a copy of a store that another process may be 
 ATTRIBUTE_CHARACTERS_MAX: Final = 1024  # of one attribute; a matcher's work grows with them
 ATTRIBUTES_MAX: Final = 64  # of one request
 DECISION_STEPS_MAX: Final = 5_000  # about one action, by all policies of one role
+TEXTS_REMEMBERED: Final = 64  # addresses, and times, that were parsed last
 SETTLED_DECISIONS_MAX: Final = 4_096  # that do not depend on attributes; remembered by a set
 ROLE_STEPS_MAX: Final = 100_000  # about all actions, which `/iam/me` asks for
 EXPLAINED_VALUES_MAX: Final = 8  # values of one condition that an explanation shows

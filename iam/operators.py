@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
+
+from iam.limits import TEXTS_REMEMBERED
 
 
 class Operator(StrEnum):
@@ -74,6 +77,7 @@ def _truth(text: str) -> str | None:
     return text if text in ("true", "false") else None
 
 
+@lru_cache(maxsize=TEXTS_REMEMBERED)
 def _moment(text: str) -> Decimal | None:
     """Seconds since 1970, from such a number or from a date and time of RFC 3339."""
     if _SECONDS.fullmatch(text):
@@ -91,6 +95,7 @@ def _moment(text: str) -> Decimal | None:
     return whole + Decimal(f"0{fraction or ''}")
 
 
+@lru_cache(maxsize=TEXTS_REMEMBERED)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     if "%" in text:
         return None

@@ -22,13 +22,15 @@ from iam.policy import ACTION, Decision, Effect, Policy, Statement, Step
 # A statement applies if the outcome of each of its conditions is one of these. An open condition
 # may hold, so it counts for an Allow and not for a Deny. An unknown time counts against the subject
 # in both. In `_SURELY`, open conditions count against the subject, too.
-_APPLIES: Final[Mapping[Effect, frozenset[Outcome]]] = {
-    Effect.ALLOW: frozenset({Outcome.HOLDS, Outcome.OPEN}),
-    Effect.DENY: frozenset({Outcome.HOLDS, Outcome.CLOCK}),
+# They are tuples, because members of enums compare faster than they hash.
+_Table = Mapping[Effect, tuple[Outcome, ...]]
+_APPLIES: Final[_Table] = {
+    Effect.ALLOW: (Outcome.HOLDS, Outcome.OPEN),
+    Effect.DENY: (Outcome.HOLDS, Outcome.CLOCK),
 }
-_SURELY: Final[Mapping[Effect, frozenset[Outcome]]] = {
-    Effect.ALLOW: frozenset({Outcome.HOLDS}),
-    Effect.DENY: frozenset({Outcome.HOLDS, Outcome.CLOCK, Outcome.OPEN}),
+_SURELY: Final[_Table] = {
+    Effect.ALLOW: (Outcome.HOLDS,),
+    Effect.DENY: (Outcome.HOLDS, Outcome.CLOCK, Outcome.OPEN),
 }
 
 
@@ -45,15 +47,18 @@ class _Placed:
         self,
         attributes: Attributes,
         is_open: Callable[[str], bool],
-        table: Mapping[Effect, frozenset[Outcome]] = _APPLIES,
+        table: _Table = _APPLIES,
     ) -> bool:
         due = table[self.statement.effect]
-        return all(one.outcome(attributes, is_open) in due for one in self.statement.conditions)
+        for one in self.statement.conditions:  # noqa: SIM110 - a generator costs each decision
+            if one.outcome(attributes, is_open) not in due:
+                return False
+        return True
 
     def depends_on(self, attributes: Attributes, is_open: Callable[[str], bool]) -> tuple[str, ...]:
         """The attributes by which it can apply or not; none if that is settled."""
         outcomes = {one: one.outcome(attributes, is_open) for one in self.statement.conditions}
-        settled = {*outcomes.values()} - _APPLIES[self.statement.effect] - {Outcome.OPEN}
+        settled = {*outcomes.values()}.difference(_APPLIES[self.statement.effect], {Outcome.OPEN})
         if settled:
             return ()
         return tuple(
@@ -123,27 +128,32 @@ class Index:
 
     def is_conditional(self, action: str) -> bool:
         """True if any statement about this action has a condition."""
-        return any(fitting.conditional for fitting in self._fitting(action))
+        exact, module = self._fitting(action)
+        return exact.conditional or module.conditional
 
     def evaluate(
         self,
         action: str,
         attributes: Attributes = NO_ATTRIBUTES,
         is_open: Callable[[str], bool] = nothing,
+        who: str = "",
     ) -> Decision:
-        """Decide about one action. A text that is not `Module:Verb` is denied."""
-        missing = f"You lack the right {action[:80]}."
-        if not ACTION.fullmatch(action):
-            return Decision(False, f"{action[:80]!r} is not an action", missing)
+        """Decide about one action. A text that is not `Module:Verb` is denied.
+
+        The reason begins with `who`.
+        """
+        if action not in self._exact and not ACTION.fullmatch(action):
+            return _denied(f"{who}{action[:80]!r} is not an action", action)
         if self.is_conditional(action) and (found := excess(attributes)):
-            return Decision(False, found, missing)
+            return _denied(who + found, action)
         for placed in self._in_turn(action):
             if placed.applies(attributes, is_open):
-                effect = placed.statement.effect
-                why = f"policy {placed.policy!r}, statement {placed.number}: {effect} {action}"
-                allowed = effect is Effect.ALLOW
-                return Decision(allowed, why, "" if allowed else missing)
-        return Decision(False, f"no statement allows {action}", missing)
+                effect = placed.statement.effect.value
+                why = f"{who}policy {placed.policy!r}, statement {placed.number}: {effect} {action}"
+                if placed.statement.effect is Effect.ALLOW:
+                    return Decision(True, why)
+                return _denied(why, action)
+        return _denied(f"{who}no statement allows {action}", action)
 
     def depends_on(
         self, action: str, attributes: Attributes, is_open: Callable[[str], bool]
@@ -190,6 +200,10 @@ class Index:
                 placed.why(attributes),
                 placed.depends_on(attributes, is_open),
             )
+
+
+def _denied(reason: str, action: str) -> Decision:
+    return Decision(False, reason, f"You lack the right {action[:80]}.")
 
 
 def evaluate(

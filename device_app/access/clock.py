@@ -87,12 +87,12 @@ class Clock:
     @property
     def known(self) -> bool:
         """Whether the system's clock is believed: it has been set, and is not behind the floor."""
-        wall = self.wall()
-        return wall >= PLAUSIBLE_FROM and self.now() - wall <= CLOCK_BEHIND_SECONDS
+        return _is_believed(self.wall(), self.now())
 
     def attributes(self) -> dict[str, str]:
         """`Clock:Now` for a decision, or nothing while the time is not known."""
-        return {CLOCK: str(int(self.now()))} if self.known else {}
+        wall, now = self.wall(), self.now()
+        return {CLOCK: str(int(now))} if _is_believed(wall, now) else {}
 
     @property
     def trouble(self) -> str:
@@ -131,6 +131,10 @@ class Clock:
         """Start again from this time, even if it is earlier."""
         self._floor, self._since = now, self.monotonic()
         self._jump = None
+
+
+def _is_believed(wall: float, now: float) -> bool:
+    return wall >= PLAUSIBLE_FROM and now - wall <= CLOCK_BEHIND_SECONDS
 
 
 class TimeKeeper:
