@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
 # `ip` and `nft` are in sbin, which the PATH of an ordinary user may not include.
-export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls:$(CURDIR)/.venv/tunnels:$(CURDIR)/.venv/node:$(CURDIR)/.venv/coapthon
+export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls:$(CURDIR)/.venv/tunnels:$(CURDIR)/.venv/node:$(CURDIR)/.venv/coapthon:$(CURDIR)/.venv/load
 # A virtual environment cannot be moved. The stamps contain a checksum of the path, so a copied folder rebuilds its own.
 HERE    := $(firstword $(shell pwd | cksum))
 MADE    := .venv/.made-$(HERE)
@@ -13,6 +13,7 @@ FOREIGN := .venv/.foreign-$(HERE)
 MBEDTLS := .venv/mbedtls/mbedtls-ecjpake
 TUNNELS := $(foreach library,gnutls mbedtls wolfssl jsse pion,.venv/tunnels/$(library)-tunnel)
 COAPTHON := .venv/coapthon/coapthon
+LOAD    := .venv/load/coap-load
 # One test process more than cores, since many tests wait for a timer or for another process.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
@@ -27,7 +28,7 @@ demo: $(RUNTIME)  ## pair a device and a client on this machine, in one minute
 
 test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	@.ci/tools
-	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS) $(TUNNELS) $(COAPTHON)
+	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS) $(TUNNELS) $(COAPTHON) $(LOAD)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
 # Tests that only read the source. `make check` runs them too, so that they fail before a whole run does.
@@ -44,8 +45,13 @@ check: $(DEV)  ## check style, types, import contracts and the rules of the proj
 docs: $(DEV)  ## generate the reference pages, and the Python API as HTML in build/docs
 	$(BIN)/python docs/generate.py
 
-bench: $(DEV)  ## run the benchmarks; no result is a failure
-	$(BIN)/python -m pytest -q -m "bench and not soak" tests/bench
+# `make bench BENCH="get start"` runs these groups, BENCH=help lists them, and BASE=FOLDER compares with another checkout.
+BENCH ?=
+bench: $(DEV)  ## measure handfast beside other CoAP stacks (10 minutes)
+	@.ci/tools bench
+	@$(MAKE) --no-print-directory $(FOREIGN) $(LOAD)
+	$(BIN)/python -m tests.bench $(if $(filter help,$(BENCH)),--help,$(BENCH)) $(if $(BASE),--base $(BASE))
+	$(if $(BENCH),,$(BIN)/python -m pytest -q -m "bench and not soak" tests/bench)
 
 soak: $(DEV)  ## send 200,000 requests on one session and check each answer and the memory (minutes)
 	$(BIN)/python -m pytest -q -s -m soak tests/bench
@@ -103,6 +109,11 @@ $(MBEDTLS): tests/interop/mbedtls/build tests/interop/mbedtls/ecjpake.c | $(MADE
 $(COAPTHON): $(wildcard tests/interop/coapthon/*) | $(MADE)
 	@tests/interop/coapthon/build .venv/coapthon $(BIN)/python >.venv/coapthon.log 2>&1 || \
 	  echo "make: CoAPthon3 could not be installed (see .venv/coapthon.log): its tests are left out" >&2
+
+# The load generator of the measurements, handled in the same way.
+$(LOAD): $(wildcard tests/bench/load/*) | $(MADE)
+	@tests/bench/load/build .venv/load >.venv/load.log 2>&1 || \
+	  echo "make: the load generator could not be built (see .venv/load.log): its tests are left out" >&2
 
 .venv/node/npm-coap: $(wildcard tests/interop/node/*) | $(MADE)
 	@tests/interop/node/build .venv/node >.venv/npm-coap.log 2>&1 || \

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iam import Access, Condition, Effect, Key, Operator, Policy, Role, Statement, Subject, User
-from iam.builtin import POLICIES, ROLES
+from iam import Access, Condition, Key, Operator, Role, Subject, User
 from iam.config import load
 from iam.policy_toml import to_toml
+from tests.bench.policy_sets import ATTRIBUTES, access, policies
 
 if TYPE_CHECKING:
     from tests.kit.table import Table
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.bench
 KEY = "ab" * 32
 TESTER = Subject(KEY, User("anna", "tester", (Key(KEY),)), "tester")
-ATTRIBUTES = {
-    "Connection:IsLocal": "true",
-    "Connection:Address": "192.0.2.7",
-    "Connection:Interface": "eth0",
-    "Clock:Now": "1896091200",
-}
 
 
 def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
@@ -38,32 +32,6 @@ def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
             work()
         taken.append((time.perf_counter() - begin) / times)
     return median(taken[1:])
-
-
-def policies(count: int) -> tuple[Policy, ...]:
-    """Policies for one module each; the last statement has every kind of condition."""
-    local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
-    named = Condition(Operator.STRING_LIKE, "Connection:Username", ("bert", "a*"))
-    near = Condition(Operator.IP_ADDRESS, "Connection:Address", ("10.0.0.0/8", "192.0.2.0/24"))
-    early = Condition(Operator.DATE_LESS_THAN, "Clock:Now", ("2031-01-01T00:00:00Z",))
-    return tuple(
-        Policy(
-            f"p{number}",
-            (
-                Statement(Effect.ALLOW, (f"M{number}:*",)),
-                Statement(Effect.ALLOW, (f"N{number}:Get",), (local,)),
-                Statement(Effect.ALLOW, (f"O{number}:Get",), (local, named, near, early)),
-                Statement(Effect.DENY, (f"M{number}:Burn", f"N{number}:Burn")),
-            ),
-        )
-        for number in range(count)
-    )
-
-
-def access(count: int) -> Access:
-    mine = policies(count)
-    role = Role("tester", 5, ("core-guest", *(policy.id for policy in mine)))
-    return Access((*ROLES, role), (*POLICIES, *mine))
 
 
 def test_the_cost_of_a_decision_among_policies(table: Table) -> None:
