@@ -128,9 +128,27 @@ class Association:
             self._on_message(self, message)
         self._notify()
 
+    def receive_record_untrusted(self, datagram: Datagram) -> None:
+        """Process a datagram that is one application record, on an established session.
+
+        It does what `receive_untrusted` does. A record that can be decrypted leaves nothing to send
+        and no timer, so nothing is looked for.
+        """
+        message = self.session.open_record_untrusted(datagram.data)
+        if message is None:
+            self._counters["dtls-replayed-or-forged"] += 1
+            self._pump()
+            self._notify()
+            return
+        self.note_path(datagram)
+        self._on_message(self, message)
+
     def send(self, plaintext: bytes) -> None:
         """Send one message. It is dropped if the session is not established."""
-        self.session.send(plaintext)
+        datagram = self.session.seal(plaintext)
+        if datagram is not None:
+            self._transmit(datagram)
+            return
         self._pump()
         self._notify()
 
@@ -146,19 +164,22 @@ class Association:
             self._flight_bytes = sum(map(len, datagrams))
             self._sent_bytes += self._flight_bytes
         for datagram in datagrams:
-            link_local = self.remote.scope or (self.verdict.is_local and self.ifindex)
-            self._socket.send(
-                datagram,
-                self.remote,
-                source=self.local_host,
-                ifindex=self.ifindex if link_local else 0,
-            )
+            self._transmit(datagram)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         wait = self.session.timeout()
         if wait is not None:
             self._timer = self._loop.call_later(max(wait, TIMER_FLOOR_SECONDS), self._on_timer)
+
+    def _transmit(self, datagram: bytes) -> None:
+        link_local = self.remote.scope or (self.verdict.is_local and self.ifindex)
+        self._socket.send(
+            datagram,
+            self.remote,
+            source=self.local_host,
+            ifindex=self.ifindex if link_local else 0,
+        )
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -74,13 +74,16 @@ class ClientLink:
         self._socket.close()
 
     def _datagram(self, datagram: Datagram) -> None:
+        association = self._association
+        if association is None:
+            return
+        if association.established and records.is_one_application_record(datagram.data):
+            association.receive_record_untrusted(datagram)
+            return
         try:
             found = records.split_untrusted(datagram.data)
         except Malformed:
             self._counters["dtls-malformed"] += 1
-            return
-        association = self._association
-        if association is None:
             return
         if not self._has_answer:
             self._has_answer = True

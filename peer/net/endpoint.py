@@ -164,6 +164,11 @@ class Endpoint:
 
     def _datagram(self, number: int, datagram: Datagram) -> None:
         """Pass one datagram to its association. `number` is the socket that received it."""
+        peer = PeerAddress(number, datagram.source)
+        session = self._sessions.get(peer)
+        if session is not None and records.is_one_application_record(datagram.data):
+            session.receive_record_untrusted(datagram)
+            return
         try:
             found = records.split_untrusted(datagram.data)
         except Malformed:
@@ -172,9 +177,7 @@ class Endpoint:
         if records.longest_message_untrusted(found) > HANDSHAKE_MESSAGE_BYTES:
             self.counters["dtls-handshake-too-large"] += 1
             return
-        peer = PeerAddress(number, datagram.source)
         random = records.client_random_untrusted(found)
-        session = self._sessions.get(peer)
         half_open = self._half_open.get(peer)
         if random is not None and self._is_new(random, session, half_open):
             self._hello(peer, datagram, found, random)
