@@ -94,6 +94,10 @@ MAX_DATAGRAM_BYTES: Final = 13 + 2**14 + 2048
 """The largest DTLS 1.2 record (RFC 6347 §4.1). A longer datagram is dropped and counted."""
 DATAGRAMS_PER_WAKE_UP: Final = 64
 """Datagrams that a socket reads before other tasks run."""
+SINGLE_DATAGRAMS: Final = 8
+"""Wake-ups with one datagram each, after which a socket looks for a second one."""
+SOCKET_MEMORIES: Final = 1024
+"""Addresses and kinds of arrival of which the parsed form is cached; the oldest is dropped."""
 MAX_LOGGED_PEERS: Final = 256
 """Peers whose failing datagrams are logged; further failures are only counted."""
 

@@ -7,9 +7,9 @@ from typing import Protocol
 from peer.net.address import Address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Datagram:
-    """One received datagram.
+    """One received datagram. It is never changed; one that is frozen takes longer to make.
 
     `destination` is the IP address in its header, `ifindex` the interface that received it (0 if
     the kernel did not report it), and `hop_limit` the TTL or hop limit on arrival (None if the

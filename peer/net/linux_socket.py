@@ -1,19 +1,26 @@
 """UDP sockets of Linux with ancillary data: how a datagram arrived, and how it is to leave.
 
 The values are those of <linux/in.h> and <linux/in6.h>; ip(7) and ipv6(7) describe them.
+
+What is the same for each datagram of a session is computed once: these functions depend on their
+arguments alone, and remember a bounded number of results.
 """
 
 import socket
 import struct
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
+from peer.limits import SOCKET_MEMORIES
 from peer.net.address import Address, canonical_host
 
 HOP_LIMIT: Final = 255
 """The hop limit that is sent, and that a datagram of a direct neighbour still has (RFC 5082)."""
 
-Ancillary = list[tuple[int, int, bytes]]
+AncillaryItem = tuple[int, int, bytes]
+Ancillary = list[AncillaryItem]
+SocketName = tuple[str, int] | tuple[str, int, int, int]
 
 
 class _Linux(IntEnum):
@@ -81,11 +88,27 @@ def open_bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def socket_name(to: Address, *, is_ipv6: bool) -> tuple[str, int] | tuple[str, int, int, int]:
+@lru_cache(maxsize=SOCKET_MEMORIES)
+def address_of(name: SocketName) -> Address:
+    """Return the address that a socket reports as the source of a datagram."""
+    host, port, *rest = name
+    return Address(host, port, rest[1] if rest else 0)
+
+
+def socket_name(to: Address, *, is_ipv6: bool) -> SocketName:
     """Return an address in the form of a socket of that family."""
     if not is_ipv6:
         return (to.host, to.port)
     return (to.host if to.is_ipv6 else f"::ffff:{to.host}", to.port, 0, to.scope)
+
+
+@lru_cache(maxsize=SOCKET_MEMORIES)
+def departure(
+    to: Address, source: str, ifindex: int, is_ipv6_socket: bool, /
+) -> tuple[Ancillary, SocketName]:
+    """Return the ancillary data (see `packet_info`) and the destination of a datagram to send."""
+    name = socket_name(to, is_ipv6=is_ipv6_socket)
+    return packet_info(source, ifindex, is_ipv6=to.is_ipv6), name
 
 
 def packet_info(source: str, ifindex: int, *, is_ipv6: bool) -> Ancillary:
@@ -103,7 +126,8 @@ def packet_info(source: str, ifindex: int, *, is_ipv6: bool) -> Ancillary:
     return [(socket.IPPROTO_IP, _Linux.IP_PKTINFO, IN_PKTINFO.pack(ifindex, own, bytes(4)))]
 
 
-def arrival(ancillary: Ancillary) -> tuple[str, int, int | None]:
+@lru_cache(maxsize=SOCKET_MEMORIES)
+def arrival(ancillary: tuple[AncillaryItem, ...]) -> tuple[str, int, int | None]:
     """Return destination, interface index and hop limit of a received datagram.
 
     What the kernel did not report is "", 0 and None. A dual-stack socket gets both forms of packet

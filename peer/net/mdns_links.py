@@ -171,7 +171,7 @@ class _ArrivalSocket(socket.socket):
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, tuple[object, ...]]:
         """Receive a datagram; called by asyncio."""
         data, ancillary, _, source = self.recvmsg(bufsize, ANCILLARY_BYTES, flags)
-        _, self.interface, _ = arrival(ancillary)
+        _, self.interface, _ = arrival(tuple(ancillary))
         if self.family == socket.AF_INET6:
             source = (*source[:3], self.interface)
         return data, source

@@ -5,7 +5,8 @@ whether a datagram comes from a direct neighbour (protocol §3) nor answer from 
 asked. So the socket is non-blocking, and read with `recvmsg` from the loop's reader callback.
 
 - No exception reaches the event loop, whatever arrives.
-- One wake-up reads a bounded number of datagrams, so that a flood cannot starve the timers.
+- One wake-up reads a bounded number of datagrams, so that a flood cannot starve the timers, and no
+  more than usually arrive, since a read that finds none costs an exception.
 - Every dropped datagram is counted.
 - Both families send with hop limit 255 (RFC 5082).
 - A socket on `::` serves both families, and an IPv4 peer has an IPv4 address in all other modules.
@@ -21,16 +22,23 @@ from collections.abc import Callable
 from typing import Self
 
 from peer.errors import Cause, PeerError, Unreachable
-from peer.limits import DATAGRAMS_PER_WAKE_UP, MAX_DATAGRAM_BYTES, MAX_LOGGED_PEERS
+from peer.limits import (
+    DATAGRAMS_PER_WAKE_UP,
+    MAX_DATAGRAM_BYTES,
+    MAX_LOGGED_PEERS,
+    SINGLE_DATAGRAMS,
+)
 from peer.net.address import Address
 from peer.net.datagram import Datagram
 from peer.net.linux_socket import (
     ANCILLARY_BYTES,
     Ancillary,
+    SocketName,
+    address_of,
     arrival,
+    departure,
     open_bound,
     open_socket,
-    packet_info,
     socket_name,
 )
 from peer.net.socket_reports import unreachable
@@ -60,6 +68,9 @@ class UdpSocket:
         self._is_ipv6 = sock.family == socket.AF_INET6
         self._buffer = bytearray(MAX_DATAGRAM_BYTES)
         self._view = memoryview(self._buffer)
+        self._buffers = [self._view]
+        self._batch = DATAGRAMS_PER_WAKE_UP
+        self._singles = 0  # consecutive wake-ups that read one datagram and looked for no second
         self._logged: set[str] = set()
         self._closed = False
         self.counters: Counter[str] = Counter()
@@ -175,8 +186,8 @@ class UdpSocket:
             if self._peer is not None:
                 self._sock.send(data)
             else:
-                ancillary = packet_info(source, ifindex, is_ipv6=to.is_ipv6)
-                self._sock.sendmsg([data], ancillary, 0, socket_name(to, is_ipv6=self._is_ipv6))
+                ancillary, name = departure(to, source, ifindex, self._is_ipv6)
+                self._sock.sendmsg([data], ancillary, 0, name)
         except (BlockingIOError, InterruptedError):
             return "buffer-full"
         except OSError as error:
@@ -190,45 +201,53 @@ class UdpSocket:
         return ""
 
     def _readable(self) -> None:
-        for _ in range(DATAGRAMS_PER_WAKE_UP):
+        received = 0
+        while received < self._batch:
             if self._closed:  # by the callback of the previous datagram
                 return
             try:
                 size, ancillary, flags, name = self._sock.recvmsg_into(
-                    [self._view], ANCILLARY_BYTES
+                    self._buffers, ANCILLARY_BYTES
                 )
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError as error:
                 # Usually an ICMP error. Reading it has cleared it; the next wake-up continues.
                 self.counters["receive-error"] += 1
                 self._report(error)
                 return
+            received += 1
             self._received_untrusted(size, ancillary, flags, name)
+        self._adapt_batch(received)
+
+    def _adapt_batch(self, received: int) -> None:
+        """Choose how many datagrams the next wake-up reads: as many as arrived this time."""
+        if received < self._batch:
+            self._batch, self._singles = max(received, 1), 0
+        elif self._batch > 1 or self._singles >= SINGLE_DATAGRAMS:
+            self._batch = min(2 * self._batch, DATAGRAMS_PER_WAKE_UP)
+        else:
+            self._singles += 1
 
     def _received_untrusted(
-        self,
-        size: int,
-        ancillary: Ancillary,
-        flags: int,
-        name: tuple[str, int] | tuple[str, int, int, int],
+        self, size: int, ancillary: Ancillary, flags: int, name: SocketName
     ) -> None:
         self.counters["received"] += 1
         if flags & socket.MSG_TRUNC:
             self.counters["oversize"] += 1
             return
-        host, port, *rest = name
-        if not size or not port:  # empty, or no port to answer to
+        if not size or not name[1]:  # empty, or no port to answer to
             self.counters["empty" if not size else "no-port"] += 1
             return
         try:
-            source = Address(host, port, rest[1] if rest else 0)
-            destination, ifindex, hop_limit = arrival(ancillary)
+            destination, ifindex, hop_limit = arrival(tuple(ancillary))
             self._on_datagram(
-                Datagram(bytes(self._view[:size]), source, destination, ifindex, hop_limit)
+                Datagram(
+                    bytes(self._view[:size]), address_of(name), destination, ifindex, hop_limit
+                )
             )
         except Exception:
-            self._failed(host)
+            self._failed(name[0])
 
     def _report(self, error: OSError) -> None:
         if self._closed:

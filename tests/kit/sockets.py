@@ -3,13 +3,13 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from peer.net.address import Address
 from peer.net.datagram import Datagram
-from peer.net.linux_socket import open_socket
+from peer.net.linux_socket import open_bound, open_socket
 from peer.net.udp import UdpSocket
 from tests.kit.waiting import TIMEOUT_SECONDS
 
@@ -172,3 +172,19 @@ def _checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+class ScriptedSocket(socket.socket):
+    """A socket bound to loopback whose first reads return or raise what a test says."""
+
+    def __init__(self, reads: Sequence[object]) -> None:
+        super().__init__(fileno=open_bound("127.0.0.1", 0).detach())
+        self._reads = [*reads]
+
+    def recvmsg_into(self, *arguments: Any) -> Any:
+        if not self._reads:
+            return super().recvmsg_into(*arguments)
+        read = self._reads.pop(0)
+        if isinstance(read, OSError):
+            raise read
+        return read
