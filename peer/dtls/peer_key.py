@@ -10,13 +10,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import crypto
 
 from peer.errors import UnsupportedKey
+from peer.identity import Fingerprint
 
-_ALGORITHM = slice(2, 23)  # the AlgorithmIdentifier in a SubjectPublicKeyInfo of a P-256 key
+# A SubjectPublicKeyInfo of a P-256 key with an uncompressed point, up to its
+# coordinates. Its length is in the first bytes.
+_P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+_ALGORITHM = slice(2, 23)  # the AlgorithmIdentifier in it
 _ADVICE = "Use an EC key on prime256v1."
 
 
-def peer_key(certificate: crypto.X509) -> ec.EllipticCurvePublicKey:
-    """Return the key of a certificate.
+def peer_fingerprint(certificate: crypto.X509) -> Fingerprint:
+    """Return the fingerprint of the key of a certificate.
 
     A compressed point is the same key as the uncompressed one. The curve has to be named: explicit
     parameters are refused (RFC 5480 §2.1.1).
@@ -25,18 +29,18 @@ def peer_key(certificate: crypto.X509) -> ec.EllipticCurvePublicKey:
     """
     try:
         encoded = certificate.get_pubkey()
+        # Encoded by OpenSSL, which has decoded it before and found that the point is on the curve.
         der = crypto.dump_publickey(crypto.FILETYPE_ASN1, encoded)
+        if der.startswith(_P256):
+            return Fingerprint.of_spki(der)
         key: object = encoded.to_cryptography_key()
     except Exception as error:  # an unknown curve, algorithm or encoding: many types of error
         raise UnsupportedKey("the peer's key cannot be decoded", advice=_ADVICE) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise UnsupportedKey("the peer's key is not a P-256 key", advice=_ADVICE)
-    if der[_ALGORITHM] != _spki(key)[_ALGORITHM]:
-        raise UnsupportedKey("the peer's key does not name its curve", advice=_ADVICE)
-    return key
-
-
-def _spki(key: ec.EllipticCurvePublicKey) -> bytes:
-    return key.public_bytes(
+    canonical = key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+    if der[_ALGORITHM] != canonical[_ALGORITHM]:
+        raise UnsupportedKey("the peer's key does not name its curve", advice=_ADVICE)
+    return Fingerprint.of_spki(canonical)

@@ -16,6 +16,7 @@ from peer.errors import Malformed
 HEADER_BYTES = 13
 _HEADER = Struct("!BHH6xH")  # type, version, epoch, sequence number, length
 _APPLICATION_DATA, _DTLS_1_2 = 23, 0xFEFD
+_PLAINTEXT_EPOCH = b"\0\0"
 _VERSIONS = (b"\xfe\xff", b"\xfe\xfd")  # DTLS 1.0, in an initial ClientHello, and 1.2
 _HANDSHAKE_HEADER_BYTES = 12
 _RANDOM_BYTES = 32
@@ -118,7 +119,7 @@ def client_random_untrusted(records: list[Record]) -> bytes | None:
 
 def is_plaintext_handshake(record: Record) -> bool:
     """Return whether a record is a part of a handshake that has no keys yet."""
-    return record.content_type is ContentType.HANDSHAKE and record.epoch == 0
+    return record.data[0] == ContentType.HANDSHAKE and record.data[3:5] == _PLAINTEXT_EPOCH
 
 
 def longest_message_untrusted(records: list[Record]) -> int:
@@ -127,9 +128,9 @@ def longest_message_untrusted(records: list[Record]) -> int:
     OpenSSL allocates that much for a message when its first fragment arrives.
     """
     longest = 0
-    for record in records:
+    for record in filter(is_plaintext_handshake, records):
         at = HEADER_BYTES
-        while is_plaintext_handshake(record) and at < len(record.data):
+        while at < len(record.data):
             header = record.data[at : at + _HANDSHAKE_HEADER_BYTES]
             longest = max(longest, int.from_bytes(header[1:4], "big"))
             at += _HANDSHAKE_HEADER_BYTES + int.from_bytes(header[9:12], "big")

@@ -15,7 +15,7 @@ from OpenSSL import SSL, crypto
 
 from peer.dtls import openssl, records
 from peer.dtls.context import ClientContext
-from peer.dtls.peer_key import peer_key
+from peer.dtls.peer_key import peer_fingerprint
 from peer.errors import (
     HandshakeFailed,
     MessageNotSent,
@@ -66,6 +66,7 @@ class DtlsSession:
         self._connection.set_ciphertext_mtu(mtu)
         self._mtu = mtu
         self._pinned = pinned
+        self._verified: tuple[bytes, int] | None = None  # a certificate, and what was answered
         self.state = SessionState.HANDSHAKING
         self.failure: PeerError | None = None
         self.peer_fingerprint: Fingerprint | None = None
@@ -97,15 +98,21 @@ class DtlsSession:
     def verify_certificate(self, certificate: crypto.X509) -> int:
         """Store the key of the peer's certificate, and compare it with the pinned one.
 
-        Return the reason of `openssl` that accepts or refuses it. Only for OpenSSL's callback.
-        Never raises: after an exception, OpenSSL would send no alert.
+        Return the reason of `openssl` that accepts or refuses it. Only for OpenSSL's callback,
+        which asks several times about one certificate. Never raises: after an exception, OpenSSL
+        would send no alert.
         """
+        der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+        if self._verified is None or self._verified[0] != der:
+            self._verified = der, self._verify(certificate)
+        return self._verified[1]
+
+    def _verify(self, certificate: crypto.X509) -> int:
         try:
-            key = peer_key(certificate)
+            self.peer_fingerprint = peer_fingerprint(certificate)
         except UnsupportedKey as error:
             self.failure = error
             return openssl.UNSUPPORTED_KEY
-        self.peer_fingerprint = Fingerprint.of_public_key(key)
         if self._pinned is not None and self._pinned != self.peer_fingerprint:
             self.failure = PinMismatch(self._pinned.hex, self.peer_fingerprint.hex)
             return openssl.UNKNOWN_KEY
@@ -233,6 +240,7 @@ class DtlsSession:
         self._note_record_size()
         self.message_bytes = min(self._connection.get_cleartext_mtu(), self.record_bytes)
         self.state = SessionState.ESTABLISHED
+        self._verified = None
 
     def _note_record_size(self) -> None:
         self.record_bytes = openssl.max_fragment_bytes(self._connection) or _RECORD_BYTES

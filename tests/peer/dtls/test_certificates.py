@@ -8,11 +8,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from OpenSSL import crypto
 
+from peer.dtls import openssl
 from peer.dtls.context import ClientContext, ServerContext
-from peer.dtls.peer_key import peer_key
+from peer.dtls.peer_key import peer_fingerprint
 from peer.dtls.session import DtlsSession, SessionState
-from peer.errors import UnsupportedKey
+from peer.errors import PinMismatch, UnsupportedKey
 from peer.identity import Fingerprint, Identity
+from tests.kit.dtls_pair import establish
 from tests.kit.internals import use_any_certificate
 from tests.peer.dtls.test_session import MTU, begin_responder, run_handshake
 
@@ -219,7 +221,7 @@ WRONG: dict[str, Callable[[], bytes]] = {
 def test_no_other_kind_of_key_is_accepted(kind: str) -> None:
     certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, Parts().encode(WRONG[kind]()))
     with pytest.raises(UnsupportedKey) as caught:
-        peer_key(certificate)
+        peer_fingerprint(certificate)
     assert "prime256v1" in caught.value.advice
 
 
@@ -251,3 +253,31 @@ def test_a_certificate_that_openssl_cannot_decode_gets_an_alert(
         ],
     )
     assert responder.state is initiator.state is SessionState.FAILED
+
+
+def test_a_handshake_reads_the_key_of_each_certificate_once(
+    device: Identity, client: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL asks several times about one certificate, and reading a key is costly."""
+    reads = 0
+    dump = crypto.dump_publickey
+
+    def counted(kind: int, key: crypto.PKey) -> bytes:
+        nonlocal reads
+        reads += 1
+        return dump(kind, key)
+
+    monkeypatch.setattr(crypto, "dump_publickey", counted)
+    establish(device, client)
+    assert reads == 2, "one by each side"
+
+
+def test_another_certificate_is_verified_by_itself(device: Identity, client: Identity) -> None:
+    """The answer for one certificate is not given for another."""
+    session = DtlsSession.client(ClientContext(client), mtu=MTU, pinned=device.fingerprint)
+    mine, other = (crypto.X509.from_cryptography(one.certificate) for one in (device, client))
+    assert session.verify_certificate(mine) == openssl.ACCEPTED
+    assert session.verify_certificate(other) == openssl.UNKNOWN_KEY
+    assert isinstance(session.failure, PinMismatch)
+    assert session.verify_certificate(mine) == openssl.ACCEPTED
+    assert session.peer_fingerprint == device.fingerprint
