@@ -7,14 +7,14 @@ these ends: otherwise more programs than sessions would evict each other indefin
 are `sessions`, `session_reserve`, `sessions_per_key` and `unpaired_sessions`.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
 
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.association import Association, PeerAddress, UpperLayer
 from peer.net.eviction import FairEviction
+from peer.net.session_table import SessionTable
 
 
 class SessionPriority(IntEnum):
@@ -52,56 +52,76 @@ class SessionAdmission:
 
     def priority_of(self, association: Association) -> SessionPriority:
         """Return the priority of a session's key now."""
-        fingerprint = association.session.peer_fingerprint
-        return SessionPriority.LOW if fingerprint is None else self._priority(fingerprint)
+        return self._priority_of(_key_of(association))
+
+    def _priority_of(self, key: Fingerprint | None) -> SessionPriority:
+        return SessionPriority.LOW if key is None else self._priority(key)
+
+    def is_unknown(self, key: Fingerprint | None) -> bool:
+        """Return whether a key is unknown now."""
+        return self._priority_of(key) is SessionPriority.LOW
 
     def replaced_by(
-        self, newcomer: Association, sessions: Mapping[PeerAddress, Association], *, now: float
+        self, newcomer: Association, table: SessionTable, *, now: float
     ) -> list[PeerAddress] | None:
         """Return the sessions to close so that `newcomer` fits, or None if it does not fit."""
         limits = self._limits
         priority = self.priority_of(newcomer)
-        key = newcomer.session.peer_fingerprint
-        by_age = sorted(sessions, key=lambda peer: sessions[peer].last_seen)
-        priorities = {peer: self.priority_of(sessions[peer]) for peer in by_age}
-        same_key = [peer for peer in by_age if sessions[peer].session.peer_fingerprint == key]
-        unpaired = [peer for peer, its in priorities.items() if its is SessionPriority.LOW]
+        key = _key_of(newcomer)
         replaced: list[PeerAddress] = []
-        if priority is SessionPriority.LOW and len(unpaired) >= limits.unpaired_sessions:
+        if (
+            priority is SessionPriority.LOW
+            and len(unpaired := table.of_unknown_keys()) >= limits.unpaired_sessions
+        ):
             # Before the limit per key: that one would let an unknown key renew its sessions.
-            victim = self._unpaired_victim(newcomer, unpaired, sessions, now)
+            victim = self._unpaired_victim(newcomer, _by_age(unpaired), unpaired, now)
             if victim is None:
                 return None
             replaced.append(victim)
-        elif len(same_key) >= limits.sessions_per_key:
-            victim = same_key[0]
+        elif len(same_key := table.of_key(key)) >= limits.sessions_per_key:
+            by_age = _by_age(same_key)
+            victim = by_age[0]
             if priority is not SessionPriority.LOW:
-                victim = self._unused_victim(same_key, sessions, now)
+                victim = self._unused_victim(by_age, same_key, now)
             if victim is None:
                 return None
             replaced.append(victim)
-        for peer in replaced:
-            del priorities[peer]
         reserve = 0 if priority is SessionPriority.HIGH else limits.session_reserve
-        if len(priorities) < limits.sessions - reserve:
+        if len(table) - len(replaced) < limits.sessions - reserve:
             return replaced
-        lowest = min(priorities.values())
-        if lowest > priority or (lowest is SessionPriority.HIGH and reserve):
-            return None
-        candidates = [peer for peer, its in priorities.items() if its is lowest]
-        if priority is SessionPriority.LOW:
-            victim = self._unpaired_victim(newcomer, candidates, sessions, now)
-        elif lowest < priority:
-            victim = candidates[0]
-        else:
-            victim = self._equal_victim(newcomer, candidates, sessions, now)
+        victim = self._victim_of_all(newcomer, table, replaced, now)
         return None if victim is None else [*replaced, victim]
+
+    def _victim_of_all(
+        self,
+        newcomer: Association,
+        table: SessionTable,
+        replaced: Collection[PeerAddress],
+        now: float,
+    ) -> PeerAddress | None:
+        """Return a session to close although it is within all other limits, or None."""
+        priority = self.priority_of(newcomer)
+        sessions = table.admitted()
+        of_key = {one: self._priority_of(one) for one in map(_key_of, sessions.values())}
+        priorities = {
+            peer: of_key[_key_of(one)] for peer, one in sessions.items() if peer not in replaced
+        }
+        lowest = min(priorities.values())
+        is_reserved = priority is not SessionPriority.HIGH and self._limits.session_reserve
+        if lowest > priority or (lowest is SessionPriority.HIGH and is_reserved):
+            return None
+        candidates = {peer: sessions[peer] for peer, its in priorities.items() if its is lowest}
+        if lowest < priority:
+            return min(candidates, key=lambda peer: candidates[peer].last_seen)
+        if priority is SessionPriority.LOW:
+            return self._unpaired_victim(newcomer, _by_age(candidates), sessions, now)
+        return self._equal_victim(newcomer, _by_age(candidates), table, now)
 
     def _equal_victim(
         self,
         newcomer: Association,
         candidates: Sequence[PeerAddress],
-        sessions: Mapping[PeerAddress, Association],
+        table: SessionTable,
         now: float,
     ) -> PeerAddress | None:
         """Return a session of the newcomer's priority to close, by age, or None.
@@ -109,11 +129,10 @@ class SessionAdmission:
         One of the key with the most sessions may go. Each such eviction makes the numbers of two
         keys more even, so that they end.
         """
-        keys = Counter(one.session.peer_fingerprint for one in sessions.values())
-        own = keys[newcomer.session.peer_fingerprint]
-        held = {peer: keys[sessions[peer].session.peer_fingerprint] for peer in candidates}
+        own = len(table.of_key(_key_of(newcomer)))
+        held = {peer: len(table.of_key(_key_of(table.all[peer]))) for peer in candidates}
         most = max(held.values())
-        unused = self._unused_victim(candidates, sessions, now)
+        unused = self._unused_victim(candidates, table.all, now)
         if unused is not None or most < own + 2:
             return unused
         return next(peer for peer in candidates if held[peer] == most)
@@ -159,3 +178,12 @@ class SessionAdmission:
             {peer: peer.address.host for peer in unpaired},
             evictable=lambda peer: now - sessions[peer].established_at >= least,
         )
+
+
+def _key_of(association: Association) -> Fingerprint | None:
+    return association.session.peer_fingerprint
+
+
+def _by_age(sessions: Mapping[PeerAddress, Association]) -> list[PeerAddress]:
+    """Return the peers of sessions, least recently active first."""
+    return sorted(sessions, key=lambda peer: sessions[peer].last_seen)

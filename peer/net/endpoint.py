@@ -37,6 +37,7 @@ from peer.net.half_open import HalfOpen
 from peer.net.handshake_failures import HandshakeFailures
 from peer.net.known_hosts import KnownHosts
 from peer.net.rate import HandshakeRate, RandomBytes
+from peer.net.session_table import SessionTable
 from peer.net.udp import UdpSocket
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class Endpoint:
         eviction = FairEviction(random_bytes)
         self._half_open = HalfOpen(limits, eviction)
         self._admission = SessionAdmission(limits, eviction, upper, priority)
-        self._sessions: dict[PeerAddress, Association] = {}
+        self._table = SessionTable(self._admission.is_unknown)
+        self._sessions = self._table.all
         self._failures = HandshakeFailures(counters)
         self._sockets: list[Socket] = []
         self._net = net
@@ -124,12 +126,8 @@ class Endpoint:
 
     def associations(self) -> list[Association]:
         """Return the established sessions, least recently active first."""
-        admitted = self._admitted().values()
+        admitted = self._table.admitted().values()
         return sorted(admitted, key=lambda one: one.last_seen)
-
-    def _admitted(self) -> dict[PeerAddress, Association]:
-        """Return the sessions without those that are only told that there are too many."""
-        return {peer: one for peer, one in self._sessions.items() if not one.is_refused}
 
     def end(self, which: Callable[[Fingerprint], bool]) -> int:
         """End the sessions and half-open handshakes of some keys at once; return how many.
@@ -259,7 +257,7 @@ class Endpoint:
             if association.session.state is SessionState.FAILED:
                 self._failures.note(association)
         if self._sessions.get(peer) is association:
-            del self._sessions[peer]
+            self._table.remove(peer)
             self._upper.session_ended(association)
 
     # -- admission ------------------------------------------------------------------------------
@@ -270,7 +268,7 @@ class Endpoint:
             association.close()
             return
         self.counters["handshakes"] += 1
-        replaced = self._admission.replaced_by(association, self._admitted(), now=self._loop.time())
+        replaced = self._admission.replaced_by(association, self._table, now=self._loop.time())
         if replaced is None:
             self.counters["sessions-refused"] += 1
             if self.priority_of(association) is SessionPriority.LOW:
@@ -281,18 +279,18 @@ class Endpoint:
         for one in replaced:
             self.counters["sessions-evicted"] += 1
             self._sessions[one].close()
-        self._sessions[peer] = association
+        self._table.add(peer, association)
         if association.session.peer_fingerprint is not None:
             self._known_hosts.note(association.remote.host, association.session.peer_fingerprint)
         self._upper.session_established(association)
 
     def _tell(self, peer: PeerAddress, association: Association) -> None:
         """Keep a session for a moment, so that its requests are answered with the reason."""
-        refused = [one for one in self._sessions.values() if one.is_refused]
+        refused = list(self._table.refused.values())
         for one in refused[: max(0, len(refused) + 1 - self._limits.refused_sessions)]:
             one.close()
         association.is_refused = True
-        self._sessions[peer] = association
+        self._table.add(peer, association)
         self._upper.session_established(association)
         self._loop.call_later(self._limits.refused_seconds, association.close)
 
@@ -308,6 +306,7 @@ class Endpoint:
             if now - half_open.created >= limits.handshake_seconds:
                 self.counters["handshakes-timed-out"] += 1
                 half_open.close()
+        self._table.reassess()
         for session in list(self._sessions.values()):
             is_unknown = self.priority_of(session) is SessionPriority.LOW
             idle = limits.unpaired_idle_seconds if is_unknown else limits.session_idle_seconds

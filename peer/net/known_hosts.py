@@ -3,6 +3,7 @@
 An address authenticates nothing. It only decides who is served first when there is a flood.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 from peer.bounded_dict import BoundedDict
@@ -23,7 +24,11 @@ class KnownHosts:
     ) -> None:
         self._is_known = is_known
         self._most_per_key = most_per_key
-        self._hosts: BoundedDict[str, Fingerprint] = BoundedDict(most)
+        counts: Counter[Fingerprint] = Counter()
+        self._counts = counts
+        self._hosts: BoundedDict[str, Fingerprint] = BoundedDict(
+            most, on_evict=lambda _host, key: _decrement(counts, key)
+        )
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -37,7 +42,18 @@ class KnownHosts:
         """Remember that a key connected from an address, if the key is known."""
         if not self._is_known(key):
             return
-        same_key = [one for one, owner in self._hosts.items() if owner == key and one != host]
-        if len(same_key) >= self._most_per_key:
-            del self._hosts[same_key[0]]
+        if host in self._hosts:
+            self._remove(host)
+        if self._counts[key] >= self._most_per_key:
+            self._remove(next(one for one, owner in self._hosts.items() if owner == key))
         self._hosts[host] = key
+        self._counts[key] += 1
+
+    def _remove(self, host: str) -> None:
+        _decrement(self._counts, self._hosts.pop(host))
+
+
+def _decrement(counts: Counter[Fingerprint], key: Fingerprint) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
