@@ -67,6 +67,7 @@ class DtlsSession:
         self._mtu = mtu
         self._pinned = pinned
         self._verified: tuple[bytes, int] | None = None  # a certificate, and what was answered
+        self._is_released = False
         self.state = SessionState.HANDSHAKING
         self.failure: PeerError | None = None
         self.peer_fingerprint: Fingerprint | None = None
@@ -187,7 +188,7 @@ class DtlsSession:
         With small records, records are joined to no more than the size of one: GnuTLS reads no
         longer datagram then.
         """
-        stream = self._drain()
+        stream = b"" if self._is_released else self._drain()
         if not stream:
             return []
         if self.state is SessionState.HANDSHAKING:
@@ -213,10 +214,16 @@ class DtlsSession:
         if self.state is not SessionState.FAILED:
             self.state = SessionState.CLOSED
 
+    def release(self) -> None:
+        """Free OpenSSL's part of a session that has ended, whatever still refers to the rest."""
+        if self.state in (SessionState.CLOSED, SessionState.FAILED) and not self._is_released:
+            self._is_released = True
+            del self._connection
+
     @property
     def ticket(self) -> Ticket | None:
-        """The state with which a later session can resume this one, once established."""
-        return self._connection.get_session()
+        """The state with which a later session can resume this one, while it is established."""
+        return None if self._is_released else self._connection.get_session()
 
     # -- inside ---------------------------------------------------------------------------------
 

@@ -198,7 +198,16 @@ class Association:
         self._notified = state
         if state is SessionState.ESTABLISHED:
             self.established_at = self._loop.time()
-        self._on_change(self)
+        on_change = self._on_change
+        if self.ended:
+            # Both refer to the owner of this object: without the cycle, it is freed at once.
+            self._on_change = self._on_message = _ignore
+            self.session.release()
+        on_change(self)
+
+
+def _ignore(*_: object) -> None:
+    """Handle an event of a session that has ended: not at all."""
 
 
 class UpperLayer(Protocol):

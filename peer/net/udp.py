@@ -66,8 +66,7 @@ class UdpSocket:
         self._on_datagram = on_datagram
         self._on_error = on_error
         self._is_ipv6 = sock.family == socket.AF_INET6
-        self._buffer = bytearray(MAX_DATAGRAM_BYTES)
-        self._view = memoryview(self._buffer)
+        self._view = memoryview(bytearray(MAX_DATAGRAM_BYTES))
         self._buffers = [self._view]
         self._batch = DATAGRAMS_PER_WAKE_UP
         self._singles = 0  # consecutive wake-ups that read one datagram and looked for no second
@@ -170,6 +169,10 @@ class UdpSocket:
         self._closed = True
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
+        # Its owner refers to this socket: without the cycle, both are freed at once. A request
+        # that has ended may still refer to it.
+        self._on_datagram = self._on_error = _ignore
+        self._view, self._buffers = memoryview(b""), []
 
     def _obstacle(self, to: Address) -> str:
         if self._closed:
@@ -272,6 +275,10 @@ class UdpSocket:
             who,
             "no further errors are logged" if last else "logged once per peer",
         )
+
+
+def _ignore(_: object) -> None:
+    """Handle what a closed socket still has: nothing."""
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> PeerError:
