@@ -33,7 +33,7 @@ from tests.kit.encoded import (
 )
 from tests.kit.internals import messages_of, site_of
 from tests.kit.raw_client import RawClient
-from tests.kit.waiting import TIMEOUT_SECONDS
+from tests.kit.waiting import TIMEOUT_SECONDS, until
 from tests.peer.net.unusual_combinations import COMBINATIONS
 from tests.peer.net.unusual_messages import BIG, MOST_BODY, NOTHING, RESET, ROWS, SLOT, Row
 
@@ -190,6 +190,7 @@ async def test_a_request_is_acknowledged_before_another_one_with_its_token(serve
     raw = await RawClient.connect(served.address)
     for number in (1, 2):
         raw.send(sent_as(encoded(GET, path="late", token=b"t"), CON, number))
+        await until(lambda: served.late.asked == number)  # noqa: B023
     served.late.due.set()
     received = await raw.until(2)
     assert [(one.mtype, one.mid, one.payload) for one in received] == [
