@@ -5,7 +5,7 @@ is its message interface. Each remote is a DTLS association, so a request carrie
 sender, and the end of a session ends its requests and observations.
 
 A received message passes three steps, the cheapest first: is it a repeat of a recent request
-(`deduplication`), is it well formed and within the limits (`outline`), and only then aiocoap.
+(`repeats`), is it well formed and within the limits (`outline`), and only then aiocoap.
 """
 
 from __future__ import annotations  # onlink's kernel tables are imported by who uses them

@@ -16,8 +16,8 @@ from peer.identity import Fingerprint
 from peer.limits import COAP_OVERHEAD_BYTES, Limits
 from peer.net.address import Address
 from peer.net.association import Association
-from peer.net.deduplication import RecentRequests
 from peer.net.locality_verdict import LocalityVerdict
+from peer.net.repeats import RecentRequests
 
 _LARGEST_SZX = 6  # blocks of 1024 bytes
 _SMALLEST_BLOCK_BITS = 4  # a block has 2^(SZX + 4) bytes (RFC 7959 §2.2)

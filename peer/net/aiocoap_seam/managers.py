@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 class BoundedMessageManager(MessageManager):
     """aiocoap's message layer with bounds per remote.
 
-    Repeated requests are recognised before aiocoap sees them (`peer.net.deduplication`).
+    Repeated requests are recognised before aiocoap sees them (`peer.net.repeats`).
     """
 
     def __init__(self, token_manager: BoundedTokenManager, limits: Limits) -> None:

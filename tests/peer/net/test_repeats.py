@@ -4,7 +4,7 @@ import tracemalloc
 from dataclasses import replace
 
 from peer.limits import DEFAULT_LIMITS
-from peer.net.deduplication import RecentRequests
+from peer.net.repeats import RecentRequests
 
 LIMITS = replace(DEFAULT_LIMITS, dedup_window=4, dedup_bytes=10_000, exchange_seconds=100)
 

@@ -1,31 +1,34 @@
-"""Message deduplication of one session (RFC 7252 §4.5), bounded in number and bytes.
+"""Repeats of requests of one session (RFC 7252 §4.5), recognised before anything is parsed.
 
 A request is a repeat if its Message ID and all its bytes are those of a recent request. It gets the
 same answer again. The Message ID alone is not enough: a fast client uses all 65,536 long before
 EXCHANGE_LIFETIME (247 s) has passed, and a request with a reused one must not get the answer to
 another request.
 
-Bytes are compared before anything is parsed, and the answer is stored as it was sent. A parsed
-message takes many times the memory of its bytes, and keeps alive what it refers to.
+The table is bounded in number and bytes. It holds the bytes of requests, or their digest if they
+are long, and the answers as they were sent. A parsed message takes many times the memory of its
+bytes, and keeps alive what it refers to.
 """
 
-from dataclasses import dataclass, replace
+from collections import OrderedDict
 from hashlib import blake2b
+from typing import Final
 
-from peer.bounded_dict import BoundedDict
 from peer.limits import DEDUP_WHOLE_BYTES, Limits
 from peer.net.outline import message_id_of
 
-_ENTRY_BYTES = 350  # the memory of an entry besides its bytes: objects and a place in the table
+_ENTRY_BYTES: Final = 350  # the memory of an entry besides its bytes: objects and a place
 
 
-@dataclass(frozen=True, slots=True)
 class RecentRequest:
     """A request: its bytes or their digest, when it was received, and the answer if it was sent."""
 
-    request: bytes
-    at: float
-    answer: bytes = b""
+    __slots__ = ("answer", "at", "request")
+
+    def __init__(self, request: bytes, at: float, answer: bytes) -> None:
+        self.request = request
+        self.at = at
+        self.answer = answer
 
     @property
     def held_bytes(self) -> int:
@@ -41,19 +44,14 @@ class RecentRequests:
 
     def __init__(self, limits: Limits) -> None:
         self._seconds = limits.exchange_seconds
-        self._recent: BoundedDict[int, RecentRequest] = BoundedDict(
-            limits.dedup_window,
-            most_weight=limits.dedup_bytes,
-            weigh=lambda recent: recent.held_bytes,
-        )
+        self._most = limits.dedup_window
+        self._most_bytes = limits.dedup_bytes
+        self._recent: OrderedDict[int, RecentRequest] = OrderedDict()
+        #: The approximate memory of all entries.
+        self.held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._recent)
-
-    @property
-    def held_bytes(self) -> int:
-        """The approximate memory of all entries."""
-        return self._recent.weight
 
     def find(self, request: bytes, now: float) -> RecentRequest | None:
         """Return the earlier request of which this one is a repeat, or None."""
@@ -62,15 +60,26 @@ class RecentRequests:
             return None
         return known if known.request == _brief(request) else None
 
-    def note(self, request: bytes, now: float) -> None:
-        """Remember a new request."""
-        self._recent[message_id_of(request)] = RecentRequest(_brief(request), now)
+    def note(self, request: bytes, now: float, answer: bytes = b"") -> None:
+        """Remember a new request, and its answer if it was sent already."""
+        self._store(message_id_of(request), RecentRequest(_brief(request), now, answer))
 
     def answered(self, message_id: int, answer: bytes) -> None:
         """Store the answer to a request, as it was sent. Only the first one counts."""
         known = self._recent.get(message_id)
         if known is not None and not known.answer:
-            self._recent[message_id] = replace(known, answer=answer)
+            self._store(message_id, RecentRequest(known.request, known.at, answer))
+
+    def _store(self, message_id: int, entry: RecentRequest) -> None:
+        """Add an entry as the newest one. It always stays; the oldest are dropped for it."""
+        recent = self._recent
+        replaced = recent.pop(message_id, None)
+        if replaced is not None:
+            self.held_bytes -= replaced.held_bytes
+        recent[message_id] = entry
+        self.held_bytes += entry.held_bytes
+        while len(recent) > 1 and (len(recent) > self._most or self.held_bytes > self._most_bytes):
+            self.held_bytes -= recent.popitem(last=False)[1].held_bytes
 
 
 def _brief(request: bytes) -> bytes:
