@@ -126,6 +126,10 @@ TIMER_FLOOR_SECONDS: Final = 0.001
 """The shortest timer of a handshake: one that fires early is set again, but not in a busy loop."""
 DEDUP_WHOLE_BYTES: Final = 256
 """A longer request is remembered as its digest."""
+PARSED_OPTIONS: Final = 256
+"""Parsed option sequences of plain requests that a server remembers."""
+PARSED_OPTIONS_BYTES: Final = 128
+"""The longest option sequence that is remembered."""
 COAP_OVERHEAD_BYTES: Final = 100
 """Header, token and options of a message with a block, approximately."""
 

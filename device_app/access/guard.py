@@ -59,7 +59,11 @@ class Guard:
 
     def subject(self, request: aiocoap.Message) -> Subject:
         """The subject that sends this request."""
-        return self._authority.subject(peer_of(request).fingerprint.hex)
+        return self.subject_of(peer_of(request))
+
+    def subject_of(self, peer: PeerIdentity) -> Subject:
+        """The subject at the other side of a session."""
+        return self._authority.subject(peer.fingerprint.hex)
 
     def connection(self, peer: PeerIdentity) -> dict[str, str]:
         """The attributes of a connection, with the time."""
@@ -86,7 +90,7 @@ class Guard:
         rule = self.rules.find(path) if resource is not None else None
         if rule is None:
             if subject.user is None:
-                raise self._refusal(subject, request, "")
+                raise self._refusal(subject, peer, "")
             raise ProblemError(
                 "not-found",
                 "there is no such resource",
@@ -98,7 +102,7 @@ class Guard:
         own = self._own_attributes(subject, request, path, rule)
         decision = self._decision(subject, peer, path, rule, method, own)
         if not decision.allowed:
-            raise self._refusal(subject, request, rule.actions[method], decision)
+            raise self._refusal(subject, peer, rule.actions[method], decision)
         self._log_allowed(subject, decision)
 
     def admit(self, peer: PeerIdentity, path: Path, method: str) -> bool:
@@ -142,12 +146,15 @@ class Guard:
         Raises:
             ProblemError: the action is denied for one of them.
         """
-        subject = self.subject(request)
-        connection = self.connection(peer_of(request))
+        return self.require_of(peer_of(request), action, *targets)
+
+    def require_of(self, peer: PeerIdentity, action: str, *targets: Attributes) -> Subject:
+        """The same by the sender of a request. A refusal is an event."""
+        subject, connection = self.subject_of(peer), self.connection(peer)
         for target in targets or ({},):
             decision = self._authority.decide(subject, action, {**connection, **target})
             if not decision.allowed:
-                raise self._refusal(subject, request, action, decision)
+                raise self._refusal(subject, peer, action, decision)
         return subject
 
     @contextmanager
@@ -157,7 +164,7 @@ class Guard:
             try:
                 yield
             except (Denied, TooMany) as error:
-                self._record_denial(self.subject(request), request, action, str(error))
+                self._record_denial(self.subject(request), peer_of(request), action, str(error))
                 raise
 
     def may_get(self, request: aiocoap.Message, path: Path) -> bool:
@@ -252,7 +259,7 @@ class Guard:
             self._decision(subject, peer, path, rule, method, own).allowed
             for method in rule.actions
         ):
-            return self._refusal(subject, request, next(iter(rule.actions.values()), ""))
+            return self._refusal(subject, peer, next(iter(rule.actions.values()), ""))
         return ProblemError(
             "method-not-allowed",
             f"this resource has no {method_name(request)}",
@@ -262,13 +269,13 @@ class Guard:
     def _refusal(
         self,
         subject: Subject,
-        request: aiocoap.Message,
+        peer: PeerIdentity,
         action: str,
         decision: Decision | None = None,
     ) -> ProblemError:
         if decision is None:
             decision = self._authority.decide(subject, action)
-        self._record_denial(subject, request, action, decision.reason)
+        self._record_denial(subject, peer, action, decision.reason)
         if subject.user is not None:
             return ProblemError("denied", "you may not do this here", decision.missing)
         match subject.inactive:
@@ -283,13 +290,12 @@ class Guard:
         return ProblemError("not-paired", title, advice)
 
     def _record_denial(
-        self, subject: Subject, request: aiocoap.Message, action: str, reason: str
+        self, subject: Subject, peer: PeerIdentity, action: str, reason: str
     ) -> None:
         if subject.user is None:
             _log.debug("refused %s: %s", subject.fingerprint, reason)
         else:
             _log.info("refused %s: %s", subject.user.name, reason)
-        peer = peer_of(request)
         self._audit.append_denial(
             subject, action, reason, address=str(peer.address), interface=peer.interface
         )

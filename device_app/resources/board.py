@@ -12,14 +12,16 @@ observes.
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import aiocoap
 from aiocoap.resource import ObservableResource
 
 from device_app.limits import BOARD_UPDATE_SECONDS
-from device_app.resources.payloads import CBOR, TEXT, reply, reply_text
+from device_app.resources.payloads import CBOR, TEXT
+from device_app.resources.plain_resource import PlainResource, in_cbor, in_text
+from peer.net.plain import Answer
+from peer.net.remote import PeerIdentity
 
 PATH = ("board",)
 ACTIONS = {"GET": "Board:Read"}
@@ -81,7 +83,7 @@ def _memory(meminfo: str) -> int | None:
     return None
 
 
-class PeriodicResource(ObservableResource):
+class PeriodicResource(PlainResource, ObservableResource):
     """Notifies its observers every `seconds`, while there are any."""
 
     def __init__(self, *, seconds: float) -> None:
@@ -102,9 +104,9 @@ class PeriodicResource(ObservableResource):
             self._timer.cancel()
             self._timer = None
 
-    def until_next(self, answer: aiocoap.Message) -> aiocoap.Message:
+    def until_next(self, answer: Answer) -> Answer:
         """State when an observer gets the next notification (Max-Age, RFC 7641 §4.3.1)."""
-        return answer.copy(max_age=max(1, math.ceil(self._seconds)))
+        return replace(answer, max_age=max(1, math.ceil(self._seconds)))
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._tick)
@@ -126,9 +128,9 @@ class BoardReadings(PeriodicResource):
         super().__init__(seconds=seconds)
         self._read = read
 
-    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+    def answer(self, _query: tuple[str, ...], _sender: PeerIdentity, /) -> Answer:
         """Return the readings of this moment."""
-        return self.until_next(reply(request, self._read().as_map()))
+        return self.until_next(in_cbor(self._read().as_map()))
 
 
 class OneReading(PeriodicResource):
@@ -149,9 +151,9 @@ class OneReading(PeriodicResource):
         self._show = show
         self._read = read
 
-    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+    def answer(self, _query: tuple[str, ...], _sender: PeerIdentity, /) -> Answer:
         """Return the reading of this moment."""
-        return self.until_next(reply_text(request, self._show(self._read())))
+        return self.until_next(in_text(self._show(self._read())))
 
 
 def board_resources(

@@ -6,17 +6,16 @@ says yes to what a request could still be refused.
 
 from dataclasses import dataclass
 
-import aiocoap
-from aiocoap.resource import Resource
-
 from device_app.access.authority import Authority
 from device_app.access.error_answers import error_answers, malformed
 from device_app.access.guard import Guard
 from device_app.limits import QUOTED_QUERY_CHARACTERS
-from device_app.resources.payloads import CBOR, reply
+from device_app.resources.payloads import CBOR
+from device_app.resources.plain_resource import PlainResource, in_cbor
 from iam.access import dependency_message
 from iam.policy import ACTION
-from peer.net.remote import peer_of
+from peer.net.plain import Answer
+from peer.net.remote import PeerIdentity
 
 PATH = ("iam", "check")
 ACTIONS = {"GET": "Iam:Check"}
@@ -32,11 +31,11 @@ class CheckQuery:
     user: str | None
 
     @classmethod
-    def decode_untrusted(cls, request: aiocoap.Message) -> "CheckQuery":
+    def decode_untrusted(cls, queries: tuple[str, ...]) -> "CheckQuery":
         """Decode the queries. Raises `ProblemError` (4.00)."""
         found: dict[str, str] = {}
-        for query in request.opt.uri_query:
-            key, equals, value = str(query).partition("=")
+        for query in queries:
+            key, equals, value = query.partition("=")
             if key not in _KEYS or not equals or key in found:
                 raise malformed(
                     f"the query {key[:QUOTED_QUERY_CHARACTERS]!r} is not known here", _ADVICE
@@ -48,7 +47,7 @@ class CheckQuery:
         return cls(action, found.get("user"))
 
 
-class Check(Resource):
+class Check(PlainResource):
     """/iam/check."""
 
     ct = CBOR
@@ -59,21 +58,21 @@ class Check(Resource):
         self._guard = guard
         self._authority = authority
 
-    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+    def answer(self, query: tuple[str, ...], sender: PeerIdentity, /) -> Answer:
         """Return the decision for the sender, or for another user as if they asked from here.
 
         Asking about another user needs Iam:GetUser on that user.
         """
-        query = CheckQuery.decode_untrusted(request)
-        if query.user is None:
-            return reply(request, self._own_decision(request, query.action))
-        targets = self._guard.user_targets(("iam", "users", query.user))
-        self._guard.require(request, "Iam:GetUser", *targets)
-        return reply(request, self._decision_for(query.user, request, query.action))
+        asked = CheckQuery.decode_untrusted(query)
+        if asked.user is None:
+            return in_cbor(self._own_decision(sender, asked.action))
+        targets = self._guard.user_targets(("iam", "users", asked.user))
+        self._guard.require_of(sender, "Iam:GetUser", *targets)
+        return in_cbor(self._decision_for(asked.user, sender, asked.action))
 
-    def _own_decision(self, request: aiocoap.Message, action: str) -> dict[str, object]:
-        subject = self._guard.subject(request)
-        connection = self._guard.connection(peer_of(request))
+    def _own_decision(self, sender: PeerIdentity, action: str) -> dict[str, object]:
+        subject = self._guard.subject_of(sender)
+        connection = self._guard.connection(sender)
         decision = self._authority.decide(subject, action, connection)
         depends = self._authority.access.depends_on(subject, action, connection)
         is_allowed = decision.allowed and not depends
@@ -82,11 +81,9 @@ class Check(Resource):
             answer["missing"] = dependency_message(depends) if depends else decision.missing
         return answer | _depends(depends)
 
-    def _decision_for(self, user: str, request: aiocoap.Message, action: str) -> dict[str, object]:
+    def _decision_for(self, user: str, sender: PeerIdentity, action: str) -> dict[str, object]:
         with error_answers():
-            explanation = self._authority.explain(
-                user, action, self._guard.connection(peer_of(request))
-            )
+            explanation = self._authority.explain(user, action, self._guard.connection(sender))
         decision = explanation.decision
         answer = {"action": action, "allowed": decision.allowed, "reason": decision.reason}
         return answer | _depends(explanation.depends_on)

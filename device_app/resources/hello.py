@@ -1,16 +1,16 @@
 """GET /hello: a greeting, the first request of a new client and the shortest resource."""
 
-import aiocoap
-from aiocoap.resource import Resource
-
 from device_app.access.guard import Guard
-from device_app.resources.payloads import TEXT, reply_text
+from device_app.resources.payloads import TEXT
+from device_app.resources.plain_resource import PlainResource, in_text
+from peer.net.plain import Answer
+from peer.net.remote import PeerIdentity
 
 PATH = ("hello",)
 ACTIONS = {"GET": "Hello:Get"}
 
 
-class Hello(Resource):
+class Hello(PlainResource):
     """Greets the user by name and role, and names the device."""
 
     ct = TEXT
@@ -21,8 +21,8 @@ class Hello(Resource):
         self._guard = guard
         self._device = f"{device} ({device_id})"
 
-    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+    def answer(self, _query: tuple[str, ...], sender: PeerIdentity, /) -> Answer:
         """Return the greeting as text."""
-        subject = self._guard.subject(request)
+        subject = self._guard.subject_of(sender)
         name = subject.user.name if subject.user else "stranger"
-        return reply_text(request, f"Hello {name}, you are {subject.role} of {self._device}.")
+        return in_text(f"Hello {name}, you are {subject.role} of {self._device}.")

@@ -18,10 +18,12 @@ from device_app.access.explaining import policy_view, role_view
 from device_app.access.fields import fingerprint_untrusted, refuse_unknown
 from device_app.access.guard import Guard
 from device_app.resources.payloads import CBOR, read_map, reply
+from device_app.resources.plain_resource import PlainResource, in_cbor
 from iam.model import Subject, User
 from peer.limits import Limits
+from peer.net.plain import Answer
 from peer.net.problem import ProblemError
-from peer.net.remote import peer_of
+from peer.net.remote import PeerIdentity
 
 ME = {"GET": "Iam:GetMe"}
 USERS = {"GET": "Iam:ListUsers", "POST": "Iam:AddUser"}
@@ -37,7 +39,7 @@ ROLES = {"GET": "Iam:ListRoles"}
 POLICIES = {"GET": "Iam:ListPolicies"}
 
 
-class Me(Resource):
+class Me(PlainResource):
     """/iam/me: a client that lost the last answer of its pairing learns here how it ended."""
 
     ct = CBOR
@@ -49,22 +51,22 @@ class Me(Resource):
         self._authority = authority
         self._clock = clock
 
-    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+    def answer(self, _query: tuple[str, ...], sender: PeerIdentity, /) -> Answer:
         """Return the user, key, role and allowed actions of the sender."""
-        subject, peer = self._guard.subject(request), peer_of(request)
+        subject = self._guard.subject_of(sender)
         user = subject.user
         if user is None:
             # Policies can let a key without a user do this; there is nothing to return for it.
             raise ProblemError("not-paired", "this device does not know your key", "Pair first.")
-        fingerprint = peer.fingerprint.hex
+        fingerprint = sender.fingerprint.hex
         key = user.key(fingerprint)
-        access, connection = self._authority.access, self._guard.connection(peer)
+        access, connection = self._authority.access, self._guard.connection(sender)
         answer: dict[str, object] = {
             "user": user.name,
             "role": subject.role,
             "fingerprint": fingerprint,
             "key": key.name,
-            "path": "local" if peer.is_local else "remote",
+            "path": "local" if sender.is_local else "remote",
             "actions": list(access.actions_of(subject, attributes=connection)),
             "now": int(self._clock.now()),
         }
@@ -74,7 +76,7 @@ class Me(Resource):
             answer["until"] = int(user.not_after)
         if key.receipt:  # in case the last answer of the pairing was lost (protocol §5.8)
             answer["receipt"] = key.receipt
-        return reply(request, answer)
+        return in_cbor(answer)
 
 
 class Users(Resource):
@@ -169,7 +171,7 @@ def _targets(user: User) -> list[dict[str, str]]:
     return [{**target, **key} for key in keys or [{}]]
 
 
-class Roles(Resource):
+class Roles(PlainResource):
     """/iam/roles."""
 
     ct = CBOR
@@ -179,13 +181,13 @@ class Roles(Resource):
         super().__init__()
         self._authority = authority
 
-    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+    def answer(self, _query: tuple[str, ...], _sender: PeerIdentity, /) -> Answer:
         """Return all roles, the lowest rank first."""
         roles = sorted(self._authority.access.roles.values(), key=lambda role: role.rank)
-        return reply(request, [role_view(role) for role in roles])
+        return in_cbor([role_view(role) for role in roles])
 
 
-class Policies(Resource):
+class Policies(PlainResource):
     """/iam/policies."""
 
     ct = CBOR
@@ -195,7 +197,7 @@ class Policies(Resource):
         super().__init__()
         self._authority = authority
 
-    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+    def answer(self, _query: tuple[str, ...], _sender: PeerIdentity, /) -> Answer:
         """Return all policies, by name."""
         policies = self._authority.access.policies
-        return reply(request, [policy_view(policies[name]) for name in sorted(policies)])
+        return in_cbor([policy_view(policies[name]) for name in sorted(policies)])

@@ -52,6 +52,7 @@ def regular_site(
     pointer = PairingPointer(service, LocalOnly(control.audit), guard.authorise)
     site = GuardedSite(
         authorise=pointer.authorise,
+        admit=guard.admit,
         limits=limits,
         body_bytes=lambda request: guard.body_bytes(request, limits),
     )

@@ -4,8 +4,9 @@ aiocoap implements CoAP: messages, retransmission, separate responses, Observe, 
 is its message interface. Each remote is a DTLS association, so a request carries the key of its
 sender, and the end of a session ends its requests and observations.
 
-A received message passes three steps, the cheapest first: is it a repeat of a recent request
-(`repeats`), is it well formed and within the limits (`outline`), and only then aiocoap.
+A received message passes these steps, the cheapest first: is it a repeat of a recent request
+(`repeats`), is it a plain request that is answered at once (`direct`), is it well formed and within
+the limits (`outline`), and only then aiocoap.
 """
 
 from __future__ import annotations  # onlink's kernel tables are imported by who uses them
@@ -29,6 +30,7 @@ from peer.net.aiocoap_seam.managers import BoundedMessageManager, Context
 from peer.net.aiocoap_seam.parsing import decode_untrusted, unknown_critical
 from peer.net.aiocoap_seam.requests import BoundedTokenManager
 from peer.net.association import Association
+from peer.net.direct import DirectPath, DirectSite
 from peer.net.outline import TooLarge, outline_untrusted
 from peer.net.remote import CoapsRemote, ObserveNumbers
 
@@ -59,6 +61,7 @@ class CoapsLayer(interfaces.MessageInterface):
         site: the root resource of a server, or None for a client.
         limits: the limits of this side.
         counters: counts what was dropped, by kind.
+        direct_site: answers plain requests of a server; None: aiocoap has all of them.
         interface_name: the name of an interface index.
         on_session_end: called with the ID of each session that has ended.
     """
@@ -69,6 +72,7 @@ class CoapsLayer(interfaces.MessageInterface):
         site: interfaces.Resource | None,
         limits: Limits,
         counters: Counter[str],
+        direct_site: DirectSite | None = None,
         interface_name: Callable[[int], str] = lambda _ifindex: "",
         on_session_end: Callable[[int], None] = lambda _session_id: None,
     ) -> None:
@@ -90,6 +94,9 @@ class CoapsLayer(interfaces.MessageInterface):
         self._messages.message_interface = self
         tokens.token_interface = self._messages
         self.context.request_interfaces.append(tokens)
+        self._direct = (
+            None if direct_site is None else DirectPath(direct_site, self._messages, limits)
+        )
 
     # -- from the associations ------------------------------------------------------------------
 
@@ -118,8 +125,15 @@ class CoapsLayer(interfaces.MessageInterface):
         is_request = outline.is_request(message)
         if is_request and (repeat := remote.recent.find(message, now)) is not None:
             if outline.type_of(message) == outline.CON and repeat.answer:
-                association.send(repeat.answer)
+                self._send(association, repeat.answer)
             return
+        if is_request and self._direct is not None:
+            answer = self._direct.answer_untrusted(remote, message)
+            if answer is not None:
+                is_piggybacked = outline.type_of(message) == outline.CON
+                remote.recent.note(message, now, answer if is_piggybacked else b"")
+                self._send(association, answer)
+                return
         decoded = self._decoded_untrusted(remote, message)
         if decoded is None or self._is_unusable(decoded) or self._is_endless(association, decoded):
             return
@@ -236,14 +250,17 @@ class CoapsLayer(interfaces.MessageInterface):
             encoded = message.encode()
             if message.mtype in (ACK, RST):  # all others have Message IDs of this side
                 remote.recent.answered(message.mid, encoded)
-            try:
-                remote.association.send(encoded)
-            except MessageNotSent as error:
-                self._counters["coap-not-sent"] += 1
-                _log.error("cannot send a message to %s: %s", remote.association.remote, error)
+            self._send(remote.association, encoded)
         elif not self.closed:
             ended = SessionEnded("the session has ended")
             self.context.loop.call_soon(self._messages.dispatch_error, ended, remote)
+
+    def _send(self, association: Association, encoded: bytes) -> None:
+        try:
+            association.send(encoded)
+        except MessageNotSent as error:
+            self._counters["coap-not-sent"] += 1
+            _log.error("cannot send a message to %s: %s", association.remote, error)
 
     async def recognize_remote(self, remote: object) -> bool:
         """Return whether a remote is a session of this transport, possibly an ended one."""

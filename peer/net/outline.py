@@ -14,7 +14,7 @@ from peer.limits import Limits
 HEADER_BYTES = 4
 CON, NON, ACK, RST = range(4)
 EMPTY = 0
-_MOST_TOKEN_BYTES = 8
+MOST_TOKEN_BYTES = 8
 _MOST_NUMBER = 65_535  # of an option (RFC 7252 §12.2)
 _PAYLOAD_MARKER = 0xFF
 _REQUESTS, _RESPONSES = frozenset({0}), frozenset({2, 4, 5})  # classes of codes
@@ -65,11 +65,11 @@ def outline_untrusted(message: bytes, limits: Limits) -> Outline:
         raise TooLarge(f"the message is longer than {limits.message_bytes} bytes")
     kind, code = type_of(message), message[1]
     at = HEADER_BYTES + (message[0] & 15)
-    if at - HEADER_BYTES > _MOST_TOKEN_BYTES or at > size:
+    if at - HEADER_BYTES > MOST_TOKEN_BYTES or at > size:
         raise Malformed("the token is too long or truncated")
     if not _fit(kind, code) or (code == EMPTY and size > HEADER_BYTES):
         raise Malformed("type, code and content of the message do not match")
-    options, payload_at = _walk_untrusted(message, at, limits)
+    options, payload_at = walk_untrusted(message, at, limits)
     token = message[HEADER_BYTES:at]
     return Outline(kind, code, message_id_of(message), token, options, payload_at)
 
@@ -83,7 +83,7 @@ def _fit(kind: int, code: int) -> bool:
     return code >> 5 in (_RESPONSES if kind == ACK else _REQUESTS | _RESPONSES)
 
 
-def _walk_untrusted(
+def walk_untrusted(
     message: bytes, at: int, limits: Limits
 ) -> tuple[tuple[tuple[int, int, int], ...], int]:
     """Return the options from `at` on, and the offset of the payload."""

@@ -102,6 +102,9 @@ class CoapsRemote(interfaces.EndpointAddress):
         #: Unfinished block transfers. `GuardedSite` stores them here; they end with the session.
         self.blocks: object = None
         self.recent = RecentRequests(limits)
+        #: Paths whose last representation needed blocks: `peer.net.direct` leaves them to aiocoap.
+        self.in_blocks: set[tuple[str, ...]] = set()
+        self._identity: PeerIdentity | None = None
         #: Tokens of the peer's running requests.
         self.under_way: set[bytes] = set()
         #: Tokens of its observations, with the Message IDs of their last notifications.
@@ -113,12 +116,16 @@ class CoapsRemote(interfaces.EndpointAddress):
 
     @property
     def peer(self) -> PeerIdentity:
-        """The other side. Raises `Unreachable` if the session was never established."""
-        session = self.association.session
+        """The other side. Raises `Unreachable` if the session was never established.
+
+        It is made again when the verdict about the session changes; the rest is constant.
+        """
+        session, verdict = self.association.session, self.association.verdict
+        if self._identity is not None and self._identity.verdict is verdict:
+            return self._identity
         if session.peer_fingerprint is None:
             raise Unreachable("this session was never established")
-        verdict = self.association.verdict
-        return PeerIdentity(
+        self._identity = PeerIdentity(
             fingerprint=session.peer_fingerprint,
             address=self.association.remote,
             interface=verdict.interface or self.interface,
@@ -128,6 +135,7 @@ class CoapsRemote(interfaces.EndpointAddress):
             exporter=session.exporter,
             extended_master_secret=session.extended_master_secret,
         )
+        return self._identity
 
     @property
     def silent_seconds(self) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from peer.limits import DEFAULT_LIMITS
 from peer.net.coaps import CoapsLayer
 from peer.net.endpoint import Endpoint
+from peer.net.site import GuardedSite
 from peer.net.udp import UdpSocket
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class CoapsServer:
         ccm8: bool = False,
         net: Net = UdpSocket,
         on_session_end: Callable[[int], None] = lambda _session_id: None,
+        is_direct: bool = True,
     ) -> Self:
         """Listen on UDP and serve a tree of resources.
 
@@ -72,6 +74,8 @@ class CoapsServer:
             ccm8: also offer AES-128-CCM-8, the mandatory suite of RFC 7252 §9.1.3.3.
             net: opens the sockets.
             on_session_end: called with the ID of each session that has ended.
+            is_direct: answer plain requests without aiocoap. Only tests, which compare, turn it
+                off.
 
         Raises:
             PeerError: an address cannot be bound.
@@ -81,6 +85,7 @@ class CoapsServer:
             site=site,
             limits=limits,
             counters=counters,
+            direct_site=site if is_direct and isinstance(site, GuardedSite) else None,
             interface_name=locality.interface_name,
             on_session_end=on_session_end,
         )

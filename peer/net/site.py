@@ -28,6 +28,7 @@ from peer.limits import OBSERVER_SILENT_SECONDS, RETRY_SECONDS, Limits
 from peer.net.aiocoap_seam.blocks import RequestBodies
 from peer.net.aiocoap_seam.requests import is_registration
 from peer.net.aiocoap_seam.response_blocks import ResponseBlocks
+from peer.net.direct import AnswersPlain
 from peer.net.observing import observe
 from peer.net.preconditions import (
     PRECONDITIONS,
@@ -38,7 +39,7 @@ from peer.net.preconditions import (
     rendered_if_they_hold,
 )
 from peer.net.problem import ProblemError
-from peer.net.remote import CoapsRemote
+from peer.net.remote import CoapsRemote, PeerIdentity
 from peer.net.request_options import (
     acceptable,
     check_handled,
@@ -49,7 +50,13 @@ from peer.net.request_options import (
 
 Path = tuple[str, ...]
 Authorise = Callable[[aiocoap.Message, Path, interfaces.Resource | None], None]
+Admit = Callable[[PeerIdentity, Path, str], bool]
 BodyBytes = Callable[[aiocoap.Message], int]
+
+
+def admit_none(_peer: PeerIdentity, _path: Path, _method: str) -> bool:
+    """Leave the decision about every request to `authorise`."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ class GuardedSite(interfaces.ObservableResource):
         authorise: raises `ProblemError` to refuse a request. Its arguments are the request, the
             path without a trailing slash, and the resource at the path, or None.
         limits: the limits of the server.
+        admit: whether `authorise` would certainly allow a request, by its sender, path and method.
+            Only such requests are answered without aiocoap (`peer.net.direct`).
         body_bytes: the longest body of a request; by default `Limits.request_body_bytes`.
         advice: where the resources are listed, for the sender of a request that fits none.
     """
@@ -76,14 +85,17 @@ class GuardedSite(interfaces.ObservableResource):
         *,
         authorise: Authorise,
         limits: Limits,
+        admit: Admit = admit_none,
         body_bytes: BodyBytes | None = None,
         advice: str = "`/.well-known/core` lists the resources.",
     ) -> None:
         self._authorise = authorise
+        self.admit = admit
         self._advice = advice
         self._body_bytes = body_bytes or (lambda _request: limits.request_body_bytes)
         self._resources: dict[Path, interfaces.Resource] = {}
         self._handled: dict[Path, frozenset[int]] = {}
+        self._plain: dict[Path, AnswersPlain] = {}
         self._conditional: set[Path] = set()
         self._subtrees: set[Path] = set()
         self._deepest_subtree = 0
@@ -111,6 +123,8 @@ class GuardedSite(interfaces.ObservableResource):
             raise ValueError(f"there is a resource at /{'/'.join(path)} already")
         self._resources[path] = resource
         self._handled[path] = frozenset(options)
+        if isinstance(resource, AnswersPlain) and not takes_rest and _is_valid(path):
+            self._plain[path] = resource
         if is_conditional and PRECONDITIONS.isdisjoint(options):
             self._conditional.add(path)
             self._handled[path] |= PRECONDITIONS
@@ -121,6 +135,7 @@ class GuardedSite(interfaces.ObservableResource):
     def remove(self, path: Path) -> None:
         """Stop serving the resource at a path."""
         del self._resources[path], self._handled[path]
+        self._plain.pop(path, None)
         self._conditional.discard(path)
         self._subtrees.discard(path)
         self._deepest_subtree = max(map(len, self._subtrees), default=0)
@@ -128,6 +143,10 @@ class GuardedSite(interfaces.ObservableResource):
     def paths(self) -> dict[Path, interfaces.Resource]:
         """Return the resources by path."""
         return dict(self._resources)
+
+    def plain(self, path: Path) -> AnswersPlain | None:
+        """Return the resource at a path if it answers plain requests (`peer.net.direct`)."""
+        return self._plain.get(path)
 
     def find(self, path: Path) -> tuple[Path, interfaces.Resource | None]:
         """Return the resource that serves a path, and the path at which it is.
@@ -274,3 +293,8 @@ class GuardedSite(interfaces.ObservableResource):
 
     async def add_observation(self, _request: aiocoap.Message, _observation: object) -> None:
         """Do nothing: `render_to_pipe` passes observations to the resource."""
+
+
+def _is_valid(path: Path) -> bool:
+    """Return whether a request with this path is not refused for it."""
+    return path[-1:] != ("",) and {".", ".."}.isdisjoint(path)

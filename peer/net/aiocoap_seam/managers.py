@@ -14,6 +14,7 @@ from aiocoap.pipe import Pipe
 
 from peer.errors import MessageNotSent
 from peer.limits import RETRY_SECONDS, SESSION_RETRY_SECONDS, Limits
+from peer.net import outline, plain
 from peer.net.aiocoap_seam.deliveries import Delivery, Remaining, fits, size_of
 from peer.net.aiocoap_seam.requests import (
     BoundedTokenManager,
@@ -103,6 +104,47 @@ class BoundedMessageManager(MessageManager):
         if pipe is not None:
             pipe.add_exception(reason)
 
+    def is_undisturbed(self, remote: CoapsRemote, token: bytes) -> bool:
+        """Return whether a request can be answered without regard to those before it.
+
+        If its token is that of a request or observation under way, that one has to end; if the
+        session has as many requests as allowed, it is refused (`_process_request`).
+        """
+        return not (
+            token in remote.under_way
+            or token in remote.observing
+            or (remote, token) in self._piggyback_opportunities
+            or remote.association.is_refused
+            or len(remote.under_way) + len(self._backlogs.get(remote, ()))
+            >= self._limits.requests_per_session
+        )
+
+    def encode_refusal(
+        self, remote: CoapsRemote, request: bytes, error: coap_error.RenderableError
+    ) -> bytes | None:
+        """Return the message that answers a plain request with an error, or None if it is too long.
+
+        Args:
+            remote: the session.
+            request: the request's bytes.
+            error: what its handler raised.
+        """
+        message: aiocoap.Message | None = error.to_message()
+        assert message is not None
+        message.remote, message.token = remote, plain.token_of(request)
+        message = _fitting(message)
+        if message is None:
+            return None
+        if outline.type_of(request) == outline.CON:
+            message.mtype, message.mid = ACK, outline.message_id_of(request)
+        else:
+            message.mtype, message.mid = NON, self.next_message_id()
+        return bytes(message.encode())
+
+    def next_message_id(self) -> int:
+        """Return the Message ID of the next message to any peer."""
+        return int(self._next_message_id())
+
     def send_ping(self, remote: CoapsRemote) -> None:
         """Send an empty message once. The answer needs no handling: it shows up as traffic."""
         message = aiocoap.Message(_mtype=CON, _mid=self._next_message_id(), code=Code.EMPTY)
@@ -140,13 +182,11 @@ class BoundedMessageManager(MessageManager):
                 self.loop.call_soon(pipe.add_exception, _does_not_fit(message, most))
                 return None
             messageerror_monitor = partial(pipe.add_exception, coap_error.MessageError("rejected"))
-        elif not fits(message):
-            room = message.remote.association.session.message_bytes - size_of(message)
-            smaller = shortened(message, len(message.payload) + room)
-            if smaller is None:
-                self._answer_unsendable(message, messageerror_monitor)
-                return None
-            message = smaller
+        elif (fitting := _fitting(message)) is None:
+            self._answer_unsendable(message, messageerror_monitor)
+            return None
+        else:
+            message = fitting
         self._keep_acknowledgement(message)
         if self._is_notification(message):
             message.transport_tuning = aiocoap.Reliable()
@@ -338,6 +378,14 @@ class BoundedMessageManager(MessageManager):
         answer.mtype = ACK if request.mtype is CON else NON
         answer.mid = request.mid if request.mtype is CON else self._next_message_id()
         self._send_initially(answer)
+
+
+def _fitting(response: aiocoap.Message) -> aiocoap.Message | None:
+    """Return a response that fits one datagram: itself, or an error with shorter texts."""
+    if fits(response):
+        return response
+    room = response.remote.association.session.message_bytes - size_of(response)
+    return shortened(response, len(response.payload) + room)
 
 
 def _too_many_sessions() -> ProblemError:

@@ -21,7 +21,8 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.optiontypes import BlockOption
 
 from peer.bounded_dict import BoundedDict
-from peer.limits import BODY_BEGIN_SECONDS, BODY_PAUSE_SECONDS, ETAG_BYTES, Limits
+from peer.limits import BODY_BEGIN_SECONDS, BODY_PAUSE_SECONDS, Limits
+from peer.net import plain
 from peer.net.aiocoap_seam.blocks import WITHOUT_BODY, bad_block, require_size
 
 _log = logging.getLogger(__name__)
@@ -220,10 +221,9 @@ def _cut(whole: aiocoap.Message, number: int, exponent: int) -> aiocoap.Message:
 
 
 def entity_tag(answer: aiocoap.Message) -> bytes:
-    """Return the entity tag of a representation: a digest of its content and its format."""
+    """Return the entity tag of a representation."""
     content_format = answer.opt.content_format
-    kind = b"" if content_format is None else b"%d" % int(content_format)
-    return blake2b(answer.payload, digest_size=ETAG_BYTES, person=kind).digest()
+    return plain.entity_tag(answer.payload, None if content_format is None else int(content_format))
 
 
 def _digest(request: aiocoap.Message) -> bytes:

@@ -1,0 +1,47 @@
+"""A resource whose GET is one synchronous function of the query and the sender.
+
+`answer` is its only handler. The direct path calls it (`peer.net.direct`); for all other requests,
+such as those with Observe, the handler that aiocoap calls is derived from it.
+"""
+
+import abc
+
+import aiocoap
+from aiocoap.resource import Resource
+
+from device_app.resources.payloads import CBOR, TEXT, reply_as
+from peer import cbor
+from peer.net.plain import Answer
+from peer.net.remote import PeerIdentity, peer_of
+
+_NAMES = {TEXT: "text", CBOR: "CBOR"}
+
+
+class PlainResource(Resource, abc.ABC):
+    """The base class. A subclass has `answer`, and no `render_get`."""
+
+    @abc.abstractmethod
+    def answer(self, query: tuple[str, ...], sender: PeerIdentity, /) -> Answer:
+        """Return the representation for a request that the guard has allowed.
+
+        It changes nothing, and may be called twice for one request. Raises `ProblemError`.
+        """
+
+    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+        """Return the representation as a message. Raises `ProblemError` (4.06) like `reply`."""
+        answer = self.answer(tuple(map(str, request.opt.uri_query)), peer_of(request))
+        name = _NAMES[answer.content_format]
+        message = reply_as(request, answer.payload, content_format=answer.content_format, name=name)
+        if answer.max_age:
+            message.opt.max_age = answer.max_age
+        return message
+
+
+def in_cbor(value: object) -> Answer:
+    """Return a value as CBOR, fresh for the moment only."""
+    return Answer(cbor.encode(value), CBOR)
+
+
+def in_text(text: str) -> Answer:
+    """Return a text, fresh for the moment only."""
+    return Answer(text.encode(), TEXT)

@@ -1,0 +1,94 @@
+"""The direct path: a plain request is answered in the turn of its datagram, without aiocoap.
+
+aiocoap makes a message, a pipe and a task of each request, and copies its options several times.
+For a short GET that is most of its cost. So a plain request (`peer.net.plain`) to a resource that
+can answer it with one synchronous call is answered here, in the same bytes that aiocoap would send.
+
+None of the checks is left out. The layer above has recognised repeats; the site asks the same guard
+as for every request. Whatever is not certain is left to aiocoap's path, before a handler is called
+or because the request is a GET, which changes nothing: a request that the guard would refuse, one
+that interferes with another one of its session, a representation that needs blocks.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from aiocoap import error as coap_error
+
+from peer.limits import Limits
+from peer.net import outline, plain
+from peer.net.aiocoap_seam.managers import BoundedMessageManager
+from peer.net.plain import Answer, PlainParser
+from peer.net.remote import CoapsRemote, PeerIdentity
+
+Path = tuple[str, ...]
+
+
+@runtime_checkable
+class AnswersPlain(Protocol):
+    """A resource whose GET is one synchronous call."""
+
+    def answer(self, query: tuple[str, ...], sender: PeerIdentity, /) -> Answer:
+        """Return the representation. It changes nothing, and may raise a `RenderableError`."""
+
+
+class DirectSite(Protocol):
+    """The resources that can answer, and the guard before them."""
+
+    def plain(self, path: Path) -> AnswersPlain | None:
+        """Return the resource at a path if it can answer plain requests."""
+
+    def admit(self, peer: PeerIdentity, path: Path, method: str) -> bool:
+        """Return whether a request is certainly allowed. False is no refusal."""
+
+
+class DirectPath:
+    """Answers the plain requests of all sessions of a server.
+
+    Args:
+        site: the resources and their guard.
+        messages: knows the requests under way.
+        limits: the limits of the server.
+    """
+
+    def __init__(self, site: DirectSite, messages: BoundedMessageManager, limits: Limits) -> None:
+        self._site = site
+        self._messages = messages
+        self._parser = PlainParser(limits)
+
+    def answer_untrusted(self, remote: CoapsRemote, message: bytes) -> bytes | None:
+        """Return the answer to a decrypted request, encoded, or None to leave it to aiocoap."""
+        asked = self._parser.parse_untrusted(message)
+        if asked is None:
+            return None
+        path = asked.path
+        if path and not path[-1]:
+            path = path[:-1]  # a trailing slash, as `GuardedSite` takes it
+        resource = self._site.plain(path)
+        if resource is None or not self._is_certain(remote, message, path):
+            return None
+        try:
+            answer = resource.answer(asked.query, remote.peer)
+        except coap_error.RenderableError as error:
+            return self._messages.encode_refusal(remote, message, error)
+        except Exception:  # aiocoap's path calls the handler again, and reports the error
+            return None
+        if asked.accept in (None, answer.content_format) and self._fits(remote, path, answer):
+            is_confirmable = outline.type_of(message) == outline.CON
+            message_id = None if is_confirmable else self._messages.next_message_id()
+            return plain.encode(message, answer, message_id)
+        return None
+
+    def _is_certain(self, remote: CoapsRemote, message: bytes, path: Path) -> bool:
+        """Return whether nothing speaks against a short answer at once."""
+        return (
+            path not in remote.in_blocks
+            and self._messages.is_undisturbed(remote, plain.token_of(message))
+            and self._site.admit(remote.peer, path, "GET")
+        )
+
+    def _fits(self, remote: CoapsRemote, path: Path, answer: Answer) -> bool:
+        """Return whether an answer fits one datagram; if not, remember it for the session."""
+        if len(answer.payload) <= remote.maximum_payload_size:
+            return True
+        remote.in_blocks.add(path)
+        return False

@@ -1,0 +1,156 @@
+"""Plain requests: a GET of a path, without a body and without any option that asks for more.
+
+Most requests are plain. They are read from their bytes and answered with bytes, without aiocoap,
+without a task and in the turn of their datagram (`peer.net.direct`). A request that is not plain,
+or that is odd in any way, is aiocoap's; so a doubt costs time and never correctness.
+
+A request is plain if it is confirmable or non-confirmable, has no payload, and has no options but
+Uri-Path, Uri-Query and one Accept, each with a valid value.
+
+This module is pure: no I/O, no asyncio, no aiocoap.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+from peer.errors import Malformed
+from peer.limits import ETAG_BYTES, PARSED_OPTIONS, PARSED_OPTIONS_BYTES, Limits
+from peer.net.outline import HEADER_BYTES, MOST_TOKEN_BYTES, NON, type_of, walk_untrusted
+
+_GET: Final = 1
+_CONTENT: Final = 2 << 5 | 5
+_VERSION_CON_OR_NON: Final = 0b010  # the first three bits: version 1, and type 0 or 1
+_ACK_BITS, _NON_BITS = 0b0110_0000, 0b0101_0000  # version 1 and the type
+_PAYLOAD_MARKER = b"\xff"
+_URI_PATH, _URI_QUERY, _ACCEPT = 11, 15, 17
+_ETAG, _CONTENT_FORMAT, _MAX_AGE = 4, 12, 14
+_MOST_TEXT_BYTES, _MOST_ACCEPT_BYTES = 255, 2  # RFC 7252 table 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The options of a plain request: its path and queries as they were sent, and Accept."""
+
+    path: tuple[str, ...]
+    query: tuple[str, ...]
+    accept: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A representation, the answer to a GET.
+
+    Attributes:
+        payload: the body.
+        content_format: its Content-Format.
+        max_age: seconds for which it is fresh. With 0, it is fresh for the moment only; the client
+            of an observation learns each change instead, so its answers have no Max-Age then.
+    """
+
+    payload: bytes
+    content_format: int
+    max_age: int = 0
+
+
+class PlainParser:
+    """Reads plain requests, and remembers the options of recent ones by their bytes.
+
+    The memory holds `PARSED_OPTIONS` entries of `PARSED_OPTIONS_BYTES` each at most, and is emptied
+    when it is full. What it returns depends on the bytes alone.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._known: dict[bytes, Plain | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def parse_untrusted(self, message: bytes) -> Plain | None:
+        """Return the options of a plain request, or None for any other bytes."""
+        if (
+            len(message) < HEADER_BYTES
+            or message[0] >> 5 != _VERSION_CON_OR_NON
+            or message[1] != _GET
+            or len(message) > self._limits.message_bytes
+        ):
+            return None
+        start = HEADER_BYTES + (message[0] & 15)
+        if start > HEADER_BYTES + MOST_TOKEN_BYTES or start > len(message):
+            return None
+        options = message[start:]
+        if len(options) > PARSED_OPTIONS_BYTES:
+            return _options_untrusted(options, self._limits)
+        try:
+            return self._known[options]
+        except KeyError:
+            if len(self._known) >= PARSED_OPTIONS:
+                self._known.clear()
+            plain = self._known[options] = _options_untrusted(options, self._limits)
+            return plain
+
+
+def token_of(message: bytes) -> bytes:
+    """Return the token of a message that was parsed."""
+    return message[HEADER_BYTES : HEADER_BYTES + (message[0] & 15)]
+
+
+def encode(request: bytes, answer: Answer, message_id: int | None) -> bytes:
+    """Return the message with an answer (2.05) and its entity tag.
+
+    Args:
+        request: the plain request.
+        answer: the representation.
+        message_id: that of the message if the request is non-confirmable.
+    """
+    token_bytes = request[0] & 15
+    if type_of(request) == NON:
+        assert message_id is not None
+        head = bytes((_NON_BITS | token_bytes, _CONTENT)) + message_id.to_bytes(2, "big")
+    else:  # piggybacked: the acknowledgement has the request's Message ID (RFC 7252 §5.2.1)
+        head = bytes((_ACK_BITS | token_bytes, _CONTENT)) + request[2:HEADER_BYTES]
+    tag = entity_tag(answer.payload, answer.content_format)
+    content_format, max_age = _number(answer.content_format), _number(answer.max_age)
+    options = (
+        bytes((_ETAG << 4 | len(tag),))
+        + tag
+        + bytes((_CONTENT_FORMAT - _ETAG << 4 | len(content_format),))
+        + content_format
+        + bytes((_MAX_AGE - _CONTENT_FORMAT << 4 | len(max_age),))
+        + max_age
+    )
+    body = _PAYLOAD_MARKER + answer.payload if answer.payload else b""
+    return head + token_of(request) + options + body
+
+
+def entity_tag(payload: bytes, content_format: int | None) -> bytes:
+    """Return the entity tag of a representation: a digest of its content and its format."""
+    kind = b"" if content_format is None else b"%d" % content_format
+    return blake2b(payload, digest_size=ETAG_BYTES, person=kind).digest()
+
+
+def _options_untrusted(options: bytes, limits: Limits) -> Plain | None:
+    try:
+        found, payload_at = walk_untrusted(options, 0, limits)
+        if payload_at != len(options):
+            return None
+        path: list[str] = []
+        query: list[str] = []
+        accept: int | None = None
+        for number, start, end in found:
+            value = options[start:end]
+            if number == _ACCEPT and accept is None and len(value) <= _MOST_ACCEPT_BYTES:
+                accept = int.from_bytes(value, "big")
+            elif number in (_URI_PATH, _URI_QUERY) and len(value) <= _MOST_TEXT_BYTES:
+                (path if number == _URI_PATH else query).append(value.decode())
+            else:
+                return None
+    except (Malformed, UnicodeDecodeError):
+        return None
+    return Plain(tuple(path), tuple(query), accept)
+
+
+def _number(value: int) -> bytes:
+    """Return an option's value of the format uint (RFC 7252 §3.2)."""
+    return value.to_bytes((value.bit_length() + 7) // 8, "big")
