@@ -53,11 +53,11 @@ class DirectPath:
     def __init__(self, site: DirectSite, messages: BoundedMessageManager, limits: Limits) -> None:
         self._site = site
         self._messages = messages
-        self._parser = PlainParser(limits)
+        self.parser = PlainParser(limits)
 
     def answer_untrusted(self, remote: CoapsRemote, message: bytes) -> bytes | None:
         """Return the answer to a decrypted request, encoded, or None to leave it to aiocoap."""
-        asked = self._parser.parse_untrusted(message)
+        asked = self.parser.parse_untrusted(message)
         if asked is None:
             return None
         path = asked.path

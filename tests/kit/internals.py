@@ -24,6 +24,7 @@ from client_app.pairing.attempt import PairingAttempt
 from client_app.session import DeviceSession
 from device_app.access.event_budget import RefusalBudget
 from device_app.pairing.service import PairingService
+from device_app.resources.board import BoardReadings, OneReading, Readings
 from iam.access import Access
 from iam.store import Store
 from peer.net.advertiser import Advertiser
@@ -33,11 +34,13 @@ from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsLayer
 from peer.net.connection import CoapsConnection
 from peer.net.datagram import Datagram
+from peer.net.direct import DirectPath
 from peer.net.discovery import Search
 from peer.net.endpoint import Endpoint
 from peer.net.link_follower import LinkFollower
+from peer.net.remote import CoapsRemote
 from peer.net.server import CoapsServer
-from peer.net.site import Authorise, GuardedSite
+from peer.net.site import Authorise, GuardedSite, admit_none
 from peer.pairing import code
 from peer.pairing.binding import Confirmation
 from peer.pairing.jpake import EcJpake
@@ -62,6 +65,27 @@ def messages_of(side: CoapsServer | CoapsClient) -> Any:
 def remotes_of(server: CoapsServer) -> list[Any]:
     """The sessions of a server, as aiocoap represents them."""
     return list(server._layer.remotes.values())
+
+
+def direct_of(server: CoapsServer) -> DirectPath:
+    """The path of plain requests that does not use aiocoap."""
+    assert server._layer._direct is not None
+    return server._layer._direct
+
+
+def count_direct_answers(server: CoapsServer) -> list[bytes]:
+    """Return a list to which each answer of the direct path is added."""
+    direct, found = direct_of(server), list[bytes]()
+    answer_untrusted = direct.answer_untrusted
+
+    def counted(remote: CoapsRemote, message: bytes) -> bytes | None:
+        answer = answer_untrusted(remote, message)
+        if answer is not None:
+            found.append(answer)
+        return answer
+
+    direct.answer_untrusted = counted  # type: ignore[method-assign]
+    return found
 
 
 def site_of(server: CoapsServer) -> Any:
@@ -156,6 +180,13 @@ def observations_of(resource: aiocoap.resource.ObservableResource) -> Any:
     return resource._observations
 
 
+def replace_readings(site: GuardedSite, readings: Readings) -> None:
+    """Let the resources of the board return these values."""
+    for resource in site.paths().values():
+        if isinstance(resource, BoardReadings | OneReading):
+            resource._read = lambda: readings
+
+
 def session_of(device: Device) -> DeviceSession:
     """The sessions of a client with a device."""
     return device._session
@@ -175,6 +206,11 @@ def before_reconnect(device: Device, do: Callable[[], object]) -> None:
 def association_of(connection: CoapsConnection) -> Association:
     """The session below a client's connection."""
     return connection._remote.association
+
+
+def send_datagram(association: Association, data: bytes) -> None:
+    """Send a datagram on the path of a session, as it is."""
+    association._socket.send(data, association.remote, source="", ifindex=0)
 
 
 async def request_by_hand(
@@ -278,6 +314,7 @@ def without_comparison(patch: pytest.MonkeyPatch) -> None:
 def answer_all(site: GuardedSite, refuse: Authorise, patch: pytest.MonkeyPatch) -> None:
     """Let a site answer all requests with what `refuse` raises."""
     patch.setattr(site, "_authorise", refuse)
+    patch.setattr(site, "admit", admit_none)
 
 
 def settled_decisions(access: Access) -> int:

@@ -15,7 +15,7 @@ from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.outline import outline_untrusted
-from tests.kit.internals import association_of, layer_of
+from tests.kit.internals import association_of, layer_of, send_datagram
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 GET = 1
@@ -50,6 +50,8 @@ class RawClient:
 
     client: CoapsClient
     received: list[aiocoap.Message] = field(default_factory=list)
+    #: The same as bytes, with the answers to `handled`.
+    encoded: list[bytes] = field(default_factory=list)
     _association: Association | None = None
     _came: asyncio.Event = field(default_factory=asyncio.Event)
     _pings: int = 0xF000  # the Message ID of the next ping; tests use lower ones
@@ -68,6 +70,7 @@ class RawClient:
         self._association = association_of(connection)
 
     def _heard(self, _association: Association, data: bytes) -> None:
+        self.encoded.append(data)
         found = outline_untrusted(data, DEFAULT_LIMITS)
         self.received.append(decode_untrusted(data, found, None))
         self._came.set()
@@ -81,6 +84,11 @@ class RawClient:
         """Send one message unchanged."""
         assert self._association is not None
         self._association.send(data)
+
+    def send_datagram(self, data: bytes) -> None:
+        """Send a datagram from the session's own port, not encrypted."""
+        assert self._association is not None
+        send_datagram(self._association, data)
 
     def acknowledge(self, number: int) -> None:
         """Acknowledge the message with this Message ID."""

@@ -18,7 +18,7 @@ from peer.net.locality_verdict import LocalMode
 from peer.net.onlink import Locality
 from peer.net.remote import peer_of
 from peer.net.server import CoapsServer
-from peer.net.site import BodyBytes, GuardedSite
+from peer.net.site import Admit, BodyBytes, GuardedSite, admit_none
 from tests.kit.internals import endpoint_of
 
 HOST = "127.0.0.1"
@@ -142,6 +142,7 @@ class Servers:
         mode: LocalMode = LocalMode.STRICT,
         limits: Limits = DEFAULT_LIMITS,
         authorise: Any = allow,
+        admit: Admit = admit_none,
         keeps_bodies: bool = True,
         body_bytes: BodyBytes | None = None,
         value_text: str = "{}",
@@ -152,7 +153,7 @@ class Servers:
     ) -> Served:
         """Start a server with /echo, /late, /value, /who and `more`."""
         echo, late, value = Echo(keeps_bodies=keeps_bodies), Late(), Value(value_text)
-        site = GuardedSite(authorise=authorise, limits=limits, body_bytes=body_bytes)
+        site = GuardedSite(authorise=authorise, limits=limits, admit=admit, body_bytes=body_bytes)
         for path, resource in more.items():
             site.add(path, resource)
         site.add(("echo",), echo)

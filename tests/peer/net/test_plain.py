@@ -1,0 +1,124 @@
+"""Plain requests: which bytes they are, and the bytes of their answers."""
+
+import aiocoap
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from peer.limits import DEFAULT_LIMITS, PARSED_OPTIONS, PARSED_OPTIONS_BYTES
+from peer.net.plain import Answer, PlainParser, encode
+from tests.kit.encoded import (
+    ACCEPT,
+    ACK,
+    CON,
+    GET,
+    NON,
+    OBSERVE,
+    RST,
+    URI_PATH,
+    URI_QUERY,
+    encoded,
+    sent_as,
+)
+
+PARSER = PlainParser(DEFAULT_LIMITS)
+
+_NUMBERS = st.sampled_from([URI_PATH, URI_PATH, URI_QUERY, ACCEPT]) | st.integers(0, 300)
+_OPTIONS = st.lists(st.tuples(_NUMBERS, st.binary(max_size=4) | st.just(b"hello")), max_size=5)
+MESSAGES = st.binary(max_size=40) | st.builds(
+    lambda options, token, payload, kind, more: (
+        sent_as(encoded(GET, *options, token=token, payload=payload), kind, 0x1234) + more
+    ),
+    _OPTIONS,
+    st.binary(max_size=9),
+    st.sampled_from([b"", b"", b"body"]),
+    st.sampled_from([CON, NON, CON, NON, ACK, RST]),
+    st.sampled_from([b"", b"", b"\xff", b"\xd0", b"\xb5hel"]),
+)
+
+
+def agrees(message: bytes) -> bool:
+    """Compare a plain request with what aiocoap reads; return whether it is plain."""
+    found = PARSER.parse_untrusted(message)
+    if found is None:
+        return False
+    decoded = aiocoap.Message.decode(message)
+    assert (decoded.code, decoded.payload) == (aiocoap.GET, b"")
+    assert decoded.mtype in (CON, NON)
+    assert len(decoded.token) <= 8
+    assert (decoded.opt.uri_path, decoded.opt.uri_query) == (found.path, found.query)
+    assert decoded.opt.accept == found.accept
+    numbers = [option.number for option in decoded.opt.option_list()]
+    assert set(numbers) <= {URI_PATH, URI_QUERY, ACCEPT}
+    assert numbers.count(ACCEPT) <= 1  # type: ignore[arg-type]
+    return True
+
+
+@given(MESSAGES)
+def test_any_bytes_are_not_plain_or_what_aiocoap_reads(message: bytes) -> None:
+    agrees(message)
+
+
+@given(
+    st.lists(st.text(max_size=8), max_size=4),
+    st.lists(st.text(max_size=8), max_size=4),
+    st.none() | st.integers(0, 0xFFFF),
+    st.binary(max_size=8),
+    st.sampled_from([CON, NON]),
+)
+def test_a_plain_request_is_recognised(
+    path: list[str], query: list[str], accept: int | None, token: bytes, kind: int
+) -> None:
+    options = [(URI_PATH, one.encode()) for one in path]
+    options += [(URI_QUERY, one.encode()) for one in query]
+    if accept is not None:
+        options.append((ACCEPT, accept.to_bytes(2)))
+    assert agrees(sent_as(encoded(GET, *options, token=token), kind, 7))
+
+
+def test_what_a_message_means_does_not_depend_on_earlier_ones() -> None:
+    """The memory of options is keyed by all of their bytes."""
+    hello, other = encoded(GET, path="hello"), encoded(GET, path="hallo")
+    observed = encoded(GET, (OBSERVE, b""), path="hello")
+    for _ in range(2):
+        found = [PARSER.parse_untrusted(one) for one in (hello, other, observed)]
+        assert [one and one.path for one in found] == [("hello",), ("hallo",), None]
+    assert PARSER.parse_untrusted(encoded(2, path="hello")) is None
+
+
+def test_the_memory_of_options_is_bounded() -> None:
+    parser = PlainParser(DEFAULT_LIMITS)
+    for number in range(3 * PARSED_OPTIONS):
+        parser.parse_untrusted(encoded(GET, (URI_QUERY, b"%d" % number)))
+        assert len(parser) <= PARSED_OPTIONS
+    before = len(parser)
+    parser.parse_untrusted(encoded(GET, (URI_QUERY, b"x" * PARSED_OPTIONS_BYTES)))
+    assert len(parser) == before, "long options are not remembered"
+
+
+@given(
+    st.binary(max_size=50),
+    st.integers(0, 0xFFFF),
+    st.integers(0, 0xFFFF_FFFF),
+    st.binary(max_size=8),
+    st.sampled_from([CON, NON]),
+)
+def test_an_answer_is_encoded_as_aiocoap_does(
+    payload: bytes, content_format: int, max_age: int, token: bytes, kind: int
+) -> None:
+    request = sent_as(encoded(GET, path="hello", token=token), kind, 0x1234)
+    assume(PARSER.parse_untrusted(request) is not None)
+    answer = Answer(payload, content_format, max_age)
+    found = encode(request, answer, 0x4321 if kind == NON else None)
+    tag = aiocoap.Message.decode(found).opt.etag
+    assert tag is not None
+    wanted = aiocoap.Message(
+        code=aiocoap.CONTENT,
+        payload=payload,
+        content_format=content_format,
+        max_age=max_age,
+        etag=tag,
+        _mtype=ACK if kind == CON else NON,
+        _mid=0x1234 if kind == CON else 0x4321,
+        _token=token,
+    )
+    assert wanted.encode() == found
