@@ -36,6 +36,7 @@ from iam.policy import Decision
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.admission import SessionPriority
+from peer.net.aiocoap_seam.copies import copied
 from peer.net.problem import ProblemError
 from peer.net.remote import PeerIdentity, peer_of
 from peer.net.request_options import method_name
@@ -240,7 +241,7 @@ class Guard:
     ) -> Attributes:
         if rule.own is None or subject.user is None:
             return {}
-        own = rule.own(request.copy(uri_path=path))  # without a trailing slash
+        own = rule.own(copied(request, uri_path=path))  # without a trailing slash
         if path not in self._warned and (reserved := sorted(filter(is_own, own))):
             self._warned.add(path)
             _log.warning(

@@ -26,6 +26,7 @@ from device_app.modules import faults
 from device_app.resource_spec import ResourceSpec
 from peer import cbor
 from peer.bounded_dict import BoundedDict
+from peer.net.aiocoap_seam.copies import copied
 
 _log = logging.getLogger("handfast.modules")
 
@@ -237,7 +238,7 @@ def _message(
         case _:
             raise _unusable(handler, f"returned {type(returned).__name__}")
     if not answer.code:
-        answer = answer.copy(code=_DEFAULT_CODES.get(request.code, Code.CHANGED))
+        answer = copied(answer, code=_DEFAULT_CODES.get(request.code, Code.CHANGED))
     if not answer.code.is_response():
         raise _unusable(handler, f"returned a message with the code {answer.code}")
     payload: object = answer.payload

@@ -26,7 +26,8 @@ from aiocoap.pipe import Pipe
 from peer.errors import Malformed, MessageNotSent
 from peer.limits import Limits
 from peer.net import outline
-from peer.net.aiocoap_seam.managers import BoundedMessageManager, Context
+from peer.net.aiocoap_seam.context import Context
+from peer.net.aiocoap_seam.managers import BoundedMessageManager
 from peer.net.aiocoap_seam.parsing import decode_untrusted, unknown_critical
 from peer.net.aiocoap_seam.requests import BoundedTokenManager
 from peer.net.association import Association

@@ -18,6 +18,7 @@ from aiocoap.numbers.codes import Code
 from aiocoap.numbers.constants import TransportTuning
 from aiocoap.pipe import Pipe
 
+from peer.net.aiocoap_seam.copies import copied
 from peer.net.aiocoap_seam.response_blocks import Build
 from peer.net.remote import CoapsRemote
 
@@ -61,7 +62,7 @@ class Observation:
         prepared, self._prepared = self._prepared, None
         self._changed.clear()
         # A resource may pass one message to all its observers; each copy gets its own token.
-        return None if prepared is None else prepared.copy()
+        return None if prepared is None else copied(prepared)
 
     def end(self) -> None:
         """Notify the resource that the observation has ended."""

@@ -26,6 +26,7 @@ from aiocoap.pipe import Pipe
 from peer.identity import Fingerprint
 from peer.limits import OBSERVER_SILENT_SECONDS, RETRY_SECONDS, Limits
 from peer.net.aiocoap_seam.blocks import RequestBodies
+from peer.net.aiocoap_seam.copies import copied
 from peer.net.aiocoap_seam.requests import is_registration
 from peer.net.aiocoap_seam.response_blocks import ResponseBlocks
 from peer.net.direct import AnswersPlain
@@ -99,6 +100,7 @@ class GuardedSite(interfaces.ObservableResource):
         self._conditional: set[Path] = set()
         self._subtrees: set[Path] = set()
         self._deepest_subtree = 0
+        self._handled_by_some: frozenset[int] = frozenset()
         self._observations: defaultdict[Fingerprint, list[CoapsRemote]] = defaultdict(list)
         self._limits = limits
 
@@ -128,6 +130,7 @@ class GuardedSite(interfaces.ObservableResource):
         if is_conditional and PRECONDITIONS.isdisjoint(options):
             self._conditional.add(path)
             self._handled[path] |= PRECONDITIONS
+        self._handled_by_some |= self._handled[path]
         if takes_rest:
             self._subtrees.add(path)
             self._deepest_subtree = max(map(len, self._subtrees))
@@ -135,6 +138,7 @@ class GuardedSite(interfaces.ObservableResource):
     def remove(self, path: Path) -> None:
         """Stop serving the resource at a path."""
         del self._resources[path], self._handled[path]
+        self._handled_by_some = frozenset().union(*self._handled.values())
         self._plain.pop(path, None)
         self._conditional.discard(path)
         self._subtrees.discard(path)
@@ -164,7 +168,7 @@ class GuardedSite(interfaces.ObservableResource):
     async def render_to_pipe(self, pipe: Pipe) -> None:
         """Respond to one request. aiocoap calls it in a task of its own."""
         request = pipe.request
-        check_options(request, frozenset().union(*self._handled.values()))
+        check_options(request, self._handled_by_some)
         path = tuple(request.opt.uri_path)
         if path and not path[-1]:
             path = path[:-1]
@@ -183,15 +187,16 @@ class GuardedSite(interfaces.ObservableResource):
                 self._advice,
             )
         check_handled(request, self._handled[at])
-        pipe.request = request.copy(uri_path=path[len(at) :])
+        rest = path[len(at) :]
         try:
             if at in self._conditional and has_preconditions(request):
                 self._authorise_get(request, path, resource)
-                await self._answer_in_blocks(pipe, rendered_if_they_hold(resource), request)
+                await self._answer_in_blocks(pipe, rendered_if_they_hold(resource), request, rest)
             elif is_registration(request) and isinstance(resource, interfaces.ObservableResource):
+                pipe.request = copied(request, uri_path=rest)
                 await self._observe(pipe, resource, request, path)
             else:
-                await self._answer_in_blocks(pipe, resource.render, request)
+                await self._answer_in_blocks(pipe, resource.render, request, rest)
         except coap_error.UnallowedMethod as error:
             raise ProblemError(
                 "method-not-allowed",
@@ -263,10 +268,12 @@ class GuardedSite(interfaces.ObservableResource):
             if not self._observations[key]:
                 del self._observations[key]
 
-    async def _answer_in_blocks(self, pipe: Pipe, render: Render, request: aiocoap.Message) -> None:
+    async def _answer_in_blocks(
+        self, pipe: Pipe, render: Render, request: aiocoap.Message, rest: Path
+    ) -> None:
         blocks = self._blocks(request)
         whole = blocks.requests.feed(request, self._body_bytes(request))
-        addressed = whole.copy(uri_path=pipe.request.opt.uri_path, observe=None)
+        addressed = copied(whole, uri_path=rest, observe=None)
         build = acceptable(request, lambda: render(addressed), set())
         answer = await blocks.responses.block_of(whole, build)
         answer.opt.block1 = request.opt.block1

@@ -50,8 +50,10 @@ class RequestBodies(Block1Spool):
                 f"Send at most {most_bytes} bytes.",
                 size1=most_bytes,
             )
+        if block is None:
+            return request
         require_size(block)
-        if block is not None and not block.is_valid_for_payload_size(len(request.payload)):
+        if not block.is_valid_for_payload_size(len(request.payload)):
             # aiocoap checks neither the first block nor the last one.
             raise bad_block("a block is not of the size that it says")
         try:

@@ -1,7 +1,7 @@
 """aiocoap's manager of messages, bounded per remote."""
 
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from functools import partial
 
 import aiocoap
@@ -10,7 +10,6 @@ from aiocoap.messagemanager import MessageManager
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.constants import TransportTuning
 from aiocoap.numbers.types import ACK, CON, NON, RST
-from aiocoap.pipe import Pipe
 
 from peer.errors import MessageNotSent
 from peer.limits import RETRY_SECONDS, SESSION_RETRY_SECONDS, Limits
@@ -403,24 +402,3 @@ def _does_not_fit(message: aiocoap.Message, most: int) -> MessageNotSent:
         f"and this session carries messages of {most} bytes",
         advice="Use a shorter path and query.",
     )
-
-
-class _Rendering(Awaitable[None]):
-    """The task of answering one request, as an awaitable that may be dropped before it has begun.
-
-    aiocoap drops it if the session of the request ends in the same turn of the loop; Python would
-    warn about a coroutine that was never awaited.
-    """
-
-    def __init__(self, begin: Callable[[], Awaitable[None]]) -> None:
-        self._begin = begin
-
-    def __await__(self) -> Generator[object, None, None]:
-        return self._begin().__await__()
-
-
-class Context(aiocoap.Context):
-    """aiocoap's context; see `_Rendering`."""
-
-    def _render_to_pipe(self, pipe: Pipe) -> Awaitable[None]:
-        return _Rendering(lambda: super(Context, self)._render_to_pipe(pipe))

@@ -29,7 +29,8 @@ class BoundedTokenManager(TokenManager):
         the earlier one of any two requests with one token.
         """
         remote: CoapsRemote = request.remote
-        if is_registration(request):
+        is_observation = is_registration(request)
+        if is_observation:
             place = _place_of_observation(request.token, remote)
             self._end(place)
         else:
@@ -42,13 +43,19 @@ class BoundedTokenManager(TokenManager):
         entry = self.incoming_requests.pop((request.token, remote))
         self.incoming_requests[place] = entry
         pipe, _ = entry
-        if is_registration(request):
+        if is_observation:
             remote.observing[request.token] = deque(maxlen=NOTIFICATION_IDS)
-            pipe.on_interest_end(lambda: remote.observing.pop(request.token, None))
         else:
             remote.under_way.add(request.token)
-            pipe.on_interest_end(lambda: remote.under_way.discard(request.token))
-        pipe.on_interest_end(lambda: self.incoming_requests.pop(place, None))
+
+        def end() -> None:
+            if is_observation:
+                remote.observing.pop(request.token, None)
+            else:
+                remote.under_way.discard(request.token)
+            self.incoming_requests.pop(place, None)
+
+        pipe.on_interest_end(end)
 
     def end_observation(self, token: bytes, remote: CoapsRemote) -> None:
         """End an observation of a peer."""
@@ -88,10 +95,11 @@ def is_registration(request: aiocoap.Message) -> bool:
     Other methods than GET cannot (docs/protocol.md §2.5). A request for a later block does not: it
     asks for a part of a state that the client knows already (RFC 7959 §2.6).
     """
+    if request.code is not Code.GET or request.opt.observe != 0:
+        return False
     block = request.opt.block2
     # The value of an invalid option has another type; the request gets 4.02.
-    is_later_block = isinstance(block, BlockOption.BlockwiseTuple) and block.block_number > 0
-    return request.code is Code.GET and request.opt.observe == 0 and not is_later_block
+    return not (isinstance(block, BlockOption.BlockwiseTuple) and block.block_number > 0)
 
 
 def is_deregistration(request: aiocoap.Message) -> bool:

@@ -24,6 +24,7 @@ from peer.bounded_dict import BoundedDict
 from peer.limits import BODY_BEGIN_SECONDS, BODY_PAUSE_SECONDS, Limits
 from peer.net import plain
 from peer.net.aiocoap_seam.blocks import WITHOUT_BODY, bad_block, require_size
+from peer.net.aiocoap_seam.copies import copied
 
 _log = logging.getLogger(__name__)
 
@@ -111,10 +112,12 @@ class ResponseBlocks:
         most = request.remote.maximum_block_size_exp
         if block is not None and block.size_exponent > most:
             number = block.block_number << (block.size_exponent - most)
-            request = request.copy(block2=(number, block.more, most))
+            request = copied(request, block2=(number, block.more, most))
         if block is None or block.block_number == 0:
-            key = _Key.of(request)
             whole = await self._tagged(request, build)
+            if block is None and not self._transfers and _fits(whole, request):
+                return _validated(whole, request)
+            key = _Key.of(request)
             answer = _validated(self._first_block(key, request, whole), request)
         else:
             key = self._key_of_stored(request)
@@ -139,9 +142,9 @@ class ResponseBlocks:
         self, key: _Key, request: aiocoap.Message, whole: aiocoap.Message
     ) -> aiocoap.Message:
         """Return the whole response if it fits, or else its first block."""
-        block, most = request.opt.block2, request.remote.maximum_payload_size
-        if len(whole.payload) <= (most if block is None else min(most, block.size)):
+        if _fits(whole, request):
             return whole
+        block = request.opt.block2
         self._stored[key] = whole
         exponent = request.remote.maximum_block_size_exp if block is None else block.size_exponent
         return _cut(whole, 0, exponent)
@@ -184,12 +187,10 @@ class ResponseBlocks:
             path = "/".join(request.opt.uri_path)
             _log.error("the answer of /%s has %d bytes; a client accepts %d", path, size, most)
             raise AnswerTooLargeError
-        block = request.opt.block2
-        fits = size <= request.remote.maximum_payload_size and (block is None or size <= block.size)
         is_content = request.code in SAFE and answer.code is Code.CONTENT
-        needs_tag = answer.opt.etag is None and (is_content or not fits)
+        needs_tag = answer.opt.etag is None and (is_content or not _fits(answer, request))
         if needs_tag or request.opt.size2 is not None:
-            answer = answer.copy()  # a resource may return one message again with another payload
+            answer = copied(answer)  # a resource may return one message again with another payload
         if needs_tag:
             answer.opt.etag = entity_tag(answer)
         if request.opt.size2 is not None:
@@ -210,6 +211,12 @@ class ResponseBlocks:
         return transfer is not None and now < transfer.at + BODY_PAUSE_SECONDS
 
 
+def _fits(answer: aiocoap.Message, request: aiocoap.Message) -> bool:
+    """Return whether a whole response fits one datagram, and the block that was asked for."""
+    size, block = len(answer.payload), request.opt.block2
+    return size <= request.remote.maximum_payload_size and (block is None or size <= block.size)
+
+
 def _cut(whole: aiocoap.Message, number: int, exponent: int) -> aiocoap.Message:
     """Return one block of a response, of 2^(exponent + 4) bytes (RFC 7959 §2.2)."""
     size = 1 << exponent + 4
@@ -217,7 +224,7 @@ def _cut(whole: aiocoap.Message, number: int, exponent: int) -> aiocoap.Message:
     if start >= len(whole.payload):
         raise bad_block("the answer has no such block")
     block2 = (number, end < len(whole.payload), exponent)
-    return whole.copy(payload=whole.payload[start:end], mid=None, block2=block2)
+    return copied(whole, payload=whole.payload[start:end], mid=None, block2=block2)
 
 
 def entity_tag(answer: aiocoap.Message) -> bytes:
@@ -245,4 +252,6 @@ def _validated(answer: aiocoap.Message, request: aiocoap.Message) -> aiocoap.Mes
         or answer.opt.etag not in request.opt.etags
     ):
         return answer
-    return answer.copy(code=Code.VALID, payload=b"", content_format=None, block2=None, size2=None)
+    return copied(
+        answer, code=Code.VALID, payload=b"", content_format=None, block2=None, size2=None
+    )
