@@ -98,12 +98,13 @@ def reply_as(
     name: str,
     code: Code | None = None,
     location: Sequence[str] = (),
+    max_age: int = 0,
 ) -> aiocoap.Message:
     """Return an answer in a content format, whose name is for people.
 
     The state of a device can change at any time, so an answer is fresh for the moment only
-    (Max-Age 0, RFC 7252 §5.10.5); a client may keep it and validate it by its ETag. The client of
-    an observation learns each change instead.
+    (Max-Age 0, RFC 7252 §5.10.5) unless `max_age` says for how many seconds; a client may keep it
+    and validate it by its ETag. The client of an observation learns each change instead.
 
     Raises `ProblemError` (4.06) if the client asked for another content format.
     """
@@ -114,7 +115,7 @@ def reply_as(
         payload=payload,
         content_format=content_format,
         location_path=tuple(location),
-        max_age=0 if is_fresh_once else None,
+        max_age=max_age if max_age or is_fresh_once else None,
     )
 
 

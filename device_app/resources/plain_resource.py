@@ -30,11 +30,13 @@ class PlainResource(Resource, abc.ABC):
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Return the representation as a message. Raises `ProblemError` (4.06) like `reply`."""
         answer = self.answer(tuple(map(str, request.opt.uri_query)), peer_of(request))
-        name = _NAMES[answer.content_format]
-        message = reply_as(request, answer.payload, content_format=answer.content_format, name=name)
-        if answer.max_age:
-            message.opt.max_age = answer.max_age
-        return message
+        return reply_as(
+            request,
+            answer.payload,
+            content_format=answer.content_format,
+            name=_NAMES[answer.content_format],
+            max_age=answer.max_age,
+        )
 
 
 def in_cbor(value: object) -> Answer:

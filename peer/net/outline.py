@@ -14,7 +14,7 @@ from peer.limits import Limits
 HEADER_BYTES = 4
 CON, NON, ACK, RST = range(4)
 EMPTY = 0
-MOST_TOKEN_BYTES = 8
+_MOST_TOKEN_BYTES = 8
 _MOST_NUMBER = 65_535  # of an option (RFC 7252 §12.2)
 _PAYLOAD_MARKER = 0xFF
 _REQUESTS, _RESPONSES = frozenset({0}), frozenset({2, 4, 5})  # classes of codes
@@ -51,6 +51,13 @@ def type_of(message: bytes) -> int:
     return message[0] >> 4 & 3
 
 
+def options_at(message: bytes) -> int | None:
+    """Return the offset of the options, or None if the token is too long or truncated."""
+    token_bytes = message[0] & 15
+    at = HEADER_BYTES + token_bytes
+    return at if token_bytes <= _MOST_TOKEN_BYTES and at <= len(message) else None
+
+
 def is_confirmable(message: bytes) -> bool:
     """Return whether a message asks for an acknowledgement or a reset (RFC 7252 §4.2)."""
     return len(message) >= HEADER_BYTES and message[0] >> 6 == 1 and type_of(message) == CON
@@ -64,8 +71,8 @@ def outline_untrusted(message: bytes, limits: Limits) -> Outline:
     if size > limits.message_bytes:
         raise TooLarge(f"the message is longer than {limits.message_bytes} bytes")
     kind, code = type_of(message), message[1]
-    at = HEADER_BYTES + (message[0] & 15)
-    if at - HEADER_BYTES > MOST_TOKEN_BYTES or at > size:
+    at = options_at(message)
+    if at is None:
         raise Malformed("the token is too long or truncated")
     if not _fit(kind, code) or (code == EMPTY and size > HEADER_BYTES):
         raise Malformed("type, code and content of the message do not match")

@@ -16,7 +16,7 @@ from typing import Final
 
 from peer.errors import Malformed
 from peer.limits import ETAG_BYTES, PARSED_OPTIONS, PARSED_OPTIONS_BYTES, Limits
-from peer.net.outline import HEADER_BYTES, MOST_TOKEN_BYTES, NON, type_of, walk_untrusted
+from peer.net.outline import HEADER_BYTES, NON, options_at, type_of, walk_untrusted
 
 _GET: Final = 1
 _CONTENT: Final = 2 << 5 | 5
@@ -76,8 +76,8 @@ class PlainParser:
             or len(message) > self._limits.message_bytes
         ):
             return None
-        start = HEADER_BYTES + (message[0] & 15)
-        if start > HEADER_BYTES + MOST_TOKEN_BYTES or start > len(message):
+        start = options_at(message)
+        if start is None:
             return None
         options = message[start:]
         if len(options) > PARSED_OPTIONS_BYTES:
