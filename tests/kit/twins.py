@@ -27,7 +27,7 @@ from peer.net.remote import PeerIdentity
 from peer.net.server import CoapsServer
 from tests.kit.device import Device, Kit
 from tests.kit.encoded import OBSERVE
-from tests.kit.internals import count_direct_answers, remotes_of, replace_readings
+from tests.kit.internals import count_direct_answers, messages_of, remotes_of, replace_readings
 from tests.kit.raw_client import RawClient
 from tests.kit.serve import HOST
 from tests.kit.waiting import until
@@ -89,6 +89,7 @@ class Twins:
         direct, other = devices
         for device in devices:
             cls.prepare(device)
+            messages_of(device.app.server).message_id = 0  # and not that of a ping
         return cls(direct, other, count_direct_answers(direct.app.server))
 
     @staticmethod
@@ -149,7 +150,7 @@ class TwinClient:
                 await raw.handled()
             heard.append([one for one in raw.encoded if not is_pong(one)])
         found, wanted = (list(map(comparable, one)) for one in heard)
-        assert found == wanted, messages
+        assert found == wanted, (messages, found, wanted)
         return heard[0]
 
     async def close(self) -> None:
