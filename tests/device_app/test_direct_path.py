@@ -183,19 +183,21 @@ OPTIONS = st.lists(
     ),
     max_size=5,
 )
-TOKENS = st.one_of(st.binary(max_size=8), st.binary(min_size=9, max_size=9))
+PATHS = st.sampled_from(["", "hello", "iam/me", "echo", "big", "board/load", "nothing"])
+PLAIN_OPTIONS = st.lists(st.tuples(st.just(URI_QUERY), st.text(max_size=3).map(str.encode)))
 MADE_UP = st.builds(
     lambda options, path, token, payload: encoded(
         GET, *options, path=path, token=token, payload=payload
     ),
-    st.one_of(
-        st.just([]),
-        st.lists(st.tuples(st.just(URI_QUERY), st.text(max_size=3).map(str.encode)), max_size=3),
-        OPTIONS,
-    ),
-    st.sampled_from(["", "hello", "iam/me", "echo", "big", "board/load", "nothing"]),
-    TOKENS,
+    OPTIONS,
+    PATHS,
+    st.binary(max_size=9),
     st.sampled_from([b"", b"", b"", b"body"]),
+) | st.builds(
+    lambda options, path, token: encoded(GET, *options, path=path, token=token),
+    PLAIN_OPTIONS,
+    PATHS,
+    st.binary(max_size=8),
 )
 
 
@@ -211,7 +213,7 @@ async def test_made_up_requests_get_the_same_answers(twins: Twins, owner: TwinCl
     make()
     for message in made:
         await owner.exchange(message)
-    assert len(twins.answers) > 30
+    assert len(twins.answers) > 10
     assert twins.events()[0] == twins.events()[1]
 
 
