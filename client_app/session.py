@@ -159,23 +159,26 @@ class DeviceSession:
         does not answer a ping. A device that works on a request answers it.
         """
         began = asyncio.get_running_loop().time()
-        step = asyncio.ensure_future(connection.request(request))
+        exchange = connection.begin(request)
         try:
             with waiting_for(
                 f"waiting for the answer of {self.alias}", advice=find_cause(self.alias)
             ):
                 while True:
                     silent = min(connection.silent_seconds, _seconds_since(began))
-                    await asyncio.wait({step}, timeout=max(0.0, REQUEST_PING_SECONDS - silent))
-                    if not (step.done() or await responds(connection, step)):
+                    limit = max(0.0, REQUEST_PING_SECONDS - silent)
+                    await asyncio.wait({exchange.outcome}, timeout=limit)
+                    if not (
+                        exchange.outcome.done() or await responds(connection, exchange.outcome)
+                    ):
                         raise SessionLostError(
                             TimedOut(
                                 f"{self.alias} no longer responds",
                                 advice=find_cause(self.alias),
                             )
                         )
-                    if step.done():
-                        return step.result()
+                    if exchange.outcome.done():
+                        return exchange.result()
         except asyncio.CancelledError:
             self._suspect = connection
             raise
@@ -184,8 +187,7 @@ class DeviceSession:
                 raise
             raise SessionLostError(error) from error
         finally:
-            step.cancel()
-            await asyncio.wait({step})
+            exchange.stop()
 
     async def has_waited_after(self, response: aiocoap.Message) -> bool:
         """If the device refused this session, close it, wait, and return True.

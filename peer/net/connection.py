@@ -6,17 +6,16 @@ from collections import Counter
 from collections.abc import Callable
 
 import aiocoap
-from aiocoap import error as coap_error
-from aiocoap.protocol import BlockwiseRequest
 
 from peer.dtls import records
 from peer.dtls.session import DtlsSession
-from peer.errors import HandshakeFailed, Malformed, TimedOut, Unreachable
+from peer.errors import HandshakeFailed, Malformed
 from peer.limits import Limits
 from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.coaps import CoapsLayer
 from peer.net.datagram import Datagram, Net
+from peer.net.exchange import Exchange
 from peer.net.notifications import NotificationStream
 from peer.net.remote import CoapsRemote, PeerIdentity
 from peer.net.socket_reports import unreachable
@@ -121,7 +120,6 @@ class CoapsConnection:
         self._link = link
         self._remote = remote
         self._layer = layer
-        self._context = layer.context
         self._limits = limits
         self._request_tags = itertools.count(1)
 
@@ -155,12 +153,15 @@ class CoapsConnection:
             Unreachable: the session has ended, or the device rejected the message.
             Malformed: the blocks of the response do not fit together.
         """
+        return await self.begin(message).response(timeout=timeout)
+
+    def begin(self, message: aiocoap.Message) -> Exchange:
+        """Send a request, and return the exchange, which has to be stopped."""
         message.remote = self._remote
         if message.payload:
             # Nothing else tells the blocks of parallel requests apart (RFC 9175 §3.3).
             message.opt.request_tag = [next(self._request_tags).to_bytes(_TAG_BYTES)]
-        request = self._context.request(message)
-        return await self._answer(request, timeout=timeout)
+        return Exchange(message, self._layer, self._limits)
 
     def observe(self, message: aiocoap.Message) -> NotificationStream:
         """Observe a resource (RFC 7641): iterate over its present state and each new one.
@@ -201,34 +202,5 @@ class CoapsConnection:
     async def _block(self, message: aiocoap.Message) -> aiocoap.Message:
         """Send a request for one block of a response."""
         message.remote = self._remote
-        request = self._context.request(message, handle_blockwise=False)
-        return await self._answer(request, timeout=None)
-
-    async def _answer(self, request: BlockwiseRequest, *, timeout: float | None) -> aiocoap.Message:
-        try:
-            async with asyncio.timeout(timeout):
-                return await request.response
-        except TimeoutError as error:
-            raise TimedOut(
-                f"no response within {timeout:g} s" if timeout else "no response",
-                advice="Check that the device is on and connected, then try again.",
-            ) from error
-        except coap_error.ConRetransmitsExceeded as error:
-            raise TimedOut(
-                "the device no longer responds",
-                advice="Check that the device is on and connected, then try again.",
-            ) from error
-        except coap_error.MessageError as error:
-            raise Unreachable(
-                "the device rejected the request without processing it",
-                advice="Use a shorter path and query, or fewer segments: a device accepts "
-                f"{self._limits.message_options} options with "
-                f"{self._limits.message_option_bytes} bytes in total.",
-            ) from error
-        except coap_error.Error as error:
-            raise Unreachable(
-                f"the request failed: {str(error) or type(error).__name__}"
-            ) from error
-        except (AssertionError, AttributeError, TypeError, ValueError) as error:
-            # aiocoap assembles the blocks of a response and fails on some sequences of them.
-            raise Malformed("the blocks of the device's response are inconsistent") from error
+        exchange = Exchange(message, self._layer, self._limits, is_block=True)
+        return await exchange.response(timeout=None)

@@ -37,6 +37,7 @@ from peer.net.datagram import Datagram
 from peer.net.direct import DirectPath
 from peer.net.discovery import Search
 from peer.net.endpoint import Endpoint
+from peer.net.exchange import Exchange
 from peer.net.link_follower import LinkFollower
 from peer.net.remote import CoapsRemote
 from peer.net.server import CoapsServer
@@ -218,9 +219,8 @@ async def request_by_hand(
 ) -> aiocoap.Message:
     """Send one message with the block options that it has, and return its answer."""
     message.remote = connection._remote
-    request = connection._context.request(message, handle_blockwise=False)
-    answer: aiocoap.Message = await connection._answer(request, timeout=timeout)
-    return answer
+    exchange = Exchange(message, connection._layer, connection._limits, is_block=True)
+    return await exchange.response(timeout=timeout)
 
 
 def partial_transfers() -> int:

@@ -52,6 +52,10 @@ class BlockwiseRequest(metaclass=abc.ABCMeta):
     observation: ClientObservation | None  # present if the request has the Observe option
     response: asyncio.Future[Message]
     def __init__(self, protocol: Context, app_request: Message) -> None: ...
+    @classmethod
+    async def _complete_by_requesting_block2(
+        cls, protocol: Context, request_to_repeat: Message, initial_response: Message, log: Logger
+    ) -> Message: ...
 
 class ClientObservation:
     cancelled: bool
