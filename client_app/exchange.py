@@ -1,6 +1,7 @@
 """One request and its response over an open session."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import unquote
 
 import aiocoap
@@ -8,6 +9,7 @@ from aiocoap.numbers.codes import Code
 
 from client_app.content import NUMBERS, Format, Reply
 from client_app.decode import Me, me_untrusted
+from client_app.limits import PATHS_PARSED
 from peer import cbor
 from peer.errors import DeviceFailed, UsageError
 from peer.net.connection import CoapsConnection
@@ -31,6 +33,18 @@ def message_of(
 
 def request_for(code: Code, path: str, *, accept: Format | None) -> aiocoap.Message:
     """A request for `/a/b?c=d`, percent-decoded (RFC 7252 §6.4). Raises `UsageError`."""
+    segments, queries = _parts(path)
+    message = message_of(code, segments)
+    if queries:
+        message.opt.uri_query = queries
+    if accept is not None:
+        message.opt.accept = NUMBERS[accept]
+    return message
+
+
+@lru_cache(maxsize=PATHS_PARSED)
+def _parts(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the segments of a path, and the parts of its query."""
     plain, _, query = path.partition("?")
     segments = tuple(unquote(part) for part in plain.removeprefix("/").split("/"))
     queries = tuple(unquote(part) for part in query.split("&")) if query else ()
@@ -41,11 +55,7 @@ def request_for(code: Code, path: str, *, accept: Format | None) -> aiocoap.Mess
             "a segment of the path or query is longer than 255 bytes",
             advice="Send long data in the body.",
         )
-    message = message_of(code, segments)
-    message.opt.uri_query = queries
-    if accept is not None:
-        message.opt.accept = NUMBERS[accept]
-    return message
+    return segments, queries
 
 
 def find_cause(alias: str) -> str:

@@ -33,6 +33,7 @@ LIST_SECONDS: Final = DefaultSeconds(120.0)  # a list, which may take many block
 
 # Requests.
 BUSY_REPEATS: Final = 1  # repeats of a request that a busy device has refused (4.29, 5.03)
+PATHS_PARSED: Final = 128  # paths of requests whose segments are remembered
 REQUEST_PING_SECONDS: Final = 5.0  # silence while a response is due until a ping
 RESPONSE_BODY_BYTES: Final = DEFAULT_LIMITS.answer_body_bytes  # a CBOR body that is decoded
 SILENT_SECONDS: Final = 10.0  # a session silent for this long is pinged before it is used

@@ -28,7 +28,6 @@ from client_app.exchange import ME, find_cause, reply_of, request_for
 from client_app.limits import (
     BUSY_REPEATS,
     OBSERVE_PING_SECONDS,
-    REQUEST_PING_SECONDS,
     REQUEST_SECONDS,
     SESSION_REFUSALS,
     SESSION_RETRY_SECONDS,
@@ -37,6 +36,7 @@ from client_app.limits import (
 from client_app.models import Whoami
 from client_app.observation import States, responds
 from client_app.retries import OnNote
+from client_app.silence import SessionLostError, SilenceWatch
 from peer.errors import PeerError, RequestFailed, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.connection import CoapsConnection
@@ -49,12 +49,16 @@ _log = logging.getLogger(__name__)
 Reconnect = Callable[[], Awaitable[CoapsConnection]]
 
 
-class SessionLostError(Exception):
-    """The session of a request is dead: it has ended, or the device does not answer a ping."""
+class _Messages:
+    """The messages of one request: each is sent once, so a repeat needs another one."""
 
-    def __init__(self, error: PeerError) -> None:
-        super().__init__(str(error))
-        self.error = error
+    def __init__(self, first: aiocoap.Message, another: Callable[[], aiocoap.Message]) -> None:
+        self._first: aiocoap.Message | None = first
+        self._another = another
+
+    def __call__(self) -> aiocoap.Message:
+        first, self._first = self._first, None
+        return first or self._another()
 
 
 class DeviceSession:
@@ -99,22 +103,25 @@ class DeviceSession:
         """Send a request; see `client_app.device.Device` for its arguments and errors."""
         payload, content_format = encoded(body, body_format)
 
-        def message() -> aiocoap.Message:  # a message can be sent once
+        def message() -> aiocoap.Message:
             made = request_for(code, path, accept=accept)
             made.payload = payload
             if content_format is not None:
                 made.opt.content_format = content_format
             return made
 
-        message()  # an invalid path raises before anything is sent
+        first = message()  # an invalid path raises before anything is sent
         async with Deadline(timeout):
-            return reply_of(await self._response(message))
+            return reply_of(await self._response(_Messages(first, message)))
 
     async def _response(self, message: Callable[[], aiocoap.Message]) -> aiocoap.Message:
         """Return the response; a request that the device refused for a while is sent again."""
         refusals = busy = 0
         while True:
-            with waiting_for(f"waiting until other requests to {self.alias} are answered"):
+            if self._places.locked():
+                with waiting_for(f"waiting until other requests to {self.alias} are answered"):
+                    await self._places.acquire()
+            else:
                 await self._places.acquire()
             try:
                 response = await self._exchange(message)
@@ -158,27 +165,13 @@ class DeviceSession:
         Raises `SessionLostError` if the connection has ended, or if the device falls silent and
         does not answer a ping. A device that works on a request answers it.
         """
-        began = asyncio.get_running_loop().time()
         exchange = connection.begin(request)
+        watch = SilenceWatch(connection, exchange.outcome, alias=self.alias)
         try:
             with waiting_for(
                 f"waiting for the answer of {self.alias}", advice=find_cause(self.alias)
             ):
-                while True:
-                    silent = min(connection.silent_seconds, _seconds_since(began))
-                    limit = max(0.0, REQUEST_PING_SECONDS - silent)
-                    await asyncio.wait({exchange.outcome}, timeout=limit)
-                    if not (
-                        exchange.outcome.done() or await responds(connection, exchange.outcome)
-                    ):
-                        raise SessionLostError(
-                            TimedOut(
-                                f"{self.alias} no longer responds",
-                                advice=find_cause(self.alias),
-                            )
-                        )
-                    if exchange.outcome.done():
-                        return exchange.result()
+                return await exchange.response(timeout=None)
         except asyncio.CancelledError:
             self._suspect = connection
             raise
@@ -187,7 +180,7 @@ class DeviceSession:
                 raise
             raise SessionLostError(error) from error
         finally:
-            exchange.stop()
+            watch.stop()
 
     async def has_waited_after(self, response: aiocoap.Message) -> bool:
         """If the device refused this session, close it, wait, and return True.
@@ -290,10 +283,6 @@ class DeviceSession:
         await self.connection.close()
         self.connection = await self._reconnect()
         return self.connection
-
-
-def _seconds_since(moment: float) -> float:
-    return asyncio.get_running_loop().time() - moment
 
 
 def _unknown_outcome(code: Code, error: PeerError) -> PeerError:
