@@ -62,6 +62,9 @@ class ResourceSpec:
             and If-None-Match (5), or of the application's own. A request with a critical option
             that is not handled is answered with 4.02 (RFC 7252 §5.4.1). If the resource has a GET,
             handfast handles If-Match and If-None-Match unless they are named here.
+        same_for_all: whether the answer to GET depends on the path, the query and Accept only, and
+            not on who asks, until `updated_state` is called. A notification is then rendered once
+            for all its observers; each is still authorized by itself.
     """
 
     path: str
@@ -70,6 +73,7 @@ class ResourceSpec:
     least_role: Mapping[str, str] = field(default_factory=dict)
     attributes: Callable[[aiocoap.Message], Mapping[str, str]] | None = None
     options: Collection[int] = ()
+    same_for_all: bool = False
 
     @property
     def segments(self) -> tuple[str, ...]:

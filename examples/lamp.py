@@ -90,4 +90,5 @@ def resources(_board: Board) -> Iterator[ResourceSpec]:
         lamp,
         actions={"GET": "Lamp:Read", "PUT": "Lamp:Set"},
         least_role={"Lamp:Set": "user"},
+        same_for_all=True,
     )

@@ -182,6 +182,8 @@ BODY_BEGIN_SECONDS: Final = 0.25
 """How long the next notification waits for the client to fetch the second block of the last one."""
 BODY_PAUSE_SECONDS: Final = 3.0
 """And for each further block: one lost datagram and its retransmission."""
+SHARED_STATES: Final = 8
+"""Renderings of one resource that are kept for other observers, until its next change."""
 NOTIFICATION_IDS: Final = 8
 """Message IDs of an observation's last notifications, by which a client may reject it."""
 ETAG_BYTES: Final = 8

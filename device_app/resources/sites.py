@@ -69,17 +69,22 @@ def regular_site(
         (("iam", "roles"), iam.Roles(control.authority), iam.ROLES),
         (("iam", "policies"), iam.Policies(control.authority), iam.POLICIES),
         (events.PATH, events.Events(control.store), events.ACTIONS),
-        *(
-            (path, resource, board.ACTIONS)
-            for path, resource in board.board_resources(seconds=board_seconds).items()
-        ),
     ):
         site.add(path, resource)
         guard.rules.add(path, actions)
+    for place, readings in board.board_resources(seconds=board_seconds).items():
+        site.add(place, readings, is_same_for_all=True)
+        guard.rules.add(place, board.ACTIONS)
     _add_administration(site, guard, control, invitations, service, name=name, limits=limits)
     for one in applications:
         spec = one.spec
-        site.add(spec.segments, handled(one), options=spec.options, is_conditional=True)
+        site.add(
+            spec.segments,
+            handled(one),
+            options=spec.options,
+            is_conditional=True,
+            is_same_for_all=spec.same_for_all,
+        )
         own = one.attributes if spec.attributes is not None else None
         guard.rules.add(spec.segments, spec.actions, own=own)
     return site

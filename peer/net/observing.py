@@ -21,14 +21,21 @@ from aiocoap.pipe import Pipe
 from peer.net.aiocoap_seam.copies import copied
 from peer.net.aiocoap_seam.response_blocks import Build
 from peer.net.remote import CoapsRemote
+from peer.net.shared_states import Sharing
 
 
 class Observation:
-    """An observer, as a resource sees it: the interface of aiocoap's `ServerObservation`."""
+    """An observer, as a resource sees it: the interface of aiocoap's `ServerObservation`.
 
-    def __init__(self) -> None:
+    `on_change` is called at each change, before it is noted.
+    """
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        self._on_change = on_change
         self.is_accepted = False
         self.is_last = False
+        #: The number of the last notification, in the order of all numbers of the server.
+        self.number = 0
         self._changed = asyncio.Event()
         self._prepared: aiocoap.Message | None = None
         self._on_end: Callable[[], None] | None = None
@@ -44,6 +51,7 @@ class Observation:
 
     def trigger(self, response: aiocoap.Message | None = None, *, is_last: bool = False) -> None:
         """Notify the observer: with `response`, or by rendering the resource. For the resource."""
+        self._on_change()
         self._prepared = response
         self.is_last = self.is_last or is_last
         self._changed.set()
@@ -77,6 +85,7 @@ async def observe(
     decide: Callable[[], None],
     in_blocks: Callable[[Build], Awaitable[aiocoap.Message]],
     fetched: Callable[[], Awaitable[None]],
+    sharing: Sharing | None = None,
 ) -> None:
     """Respond to a request with the Observe option, and to each change, until the last response.
 
@@ -87,6 +96,7 @@ async def observe(
             and before it is sent.
         in_blocks: renders a response, and returns its first block.
         fetched: waits until the client has the other blocks, or stops fetching them.
+        sharing: the notifications that this observation may share with others.
     """
     remote: CoapsRemote = pipe.request.remote
 
@@ -104,15 +114,35 @@ async def observe(
         is_last = ends or not observation.is_accepted or not answer.code.is_successful()
         if not is_last:
             answer.opt.observe = remote.numbers.next()
+            observation.number = remote.numbers.last
         if tuning is not None:
             answer.transport_tuning = tuning
         pipe.add_response(answer, is_last=is_last)
         return None if is_last else answer
 
+    async def notify(tuning: TransportTuning) -> aiocoap.Message | None:
+        """Send the present state; return it if others can follow."""
+        decide()
+        prepared, is_ending = observation.take(), observation.is_last
+        if prepared is not None or is_ending or sharing is None:
+            build = render if prepared is None else _always(prepared)
+            return await send(build, tuning=tuning, is_ending=is_ending)
+        shared = sharing.found(remote, after=observation.number)
+        if shared is not None:  # nothing ran since the decision
+            observation.number = shared.number
+            shared.transport_tuning = tuning
+            pipe.add_response(shared, is_last=False)
+            return shared
+        version = sharing.states.version
+        sent = await send(render, tuning=tuning, is_ending=False)
+        if sent is not None:
+            sharing.keep(sent, number=observation.number, version=version)
+        return sent
+
     async def delivered(answer: aiocoap.Message) -> TransportTuning | None:
         return await remote.delivered(answer, is_stale=lambda: observation.has_changed)
 
-    observation = Observation()
+    observation = Observation(sharing.states.changed if sharing is not None else lambda: None)
     await resource.add_observation(pipe.request, observation)
     try:
         sent = await send(render)
@@ -122,13 +152,7 @@ async def observe(
                 await observation.changed()
                 await fetched()
             async with remote.notifying:
-                decide()
-                prepared, is_ending = observation.take(), observation.is_last
-                sent = await send(
-                    render if prepared is None else _always(prepared),
-                    tuning=remaining or aiocoap.Reliable(),
-                    is_ending=is_ending,
-                )
+                sent = await notify(remaining or aiocoap.Reliable())
                 remaining = await delivered(sent) if sent else None
     finally:
         observation.end()

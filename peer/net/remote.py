@@ -53,6 +53,11 @@ class ObserveNumbers:
         self._now = now
         self._last = 0
 
+    @property
+    def last(self) -> int:
+        """The last number, before it is reduced to the 24 bits of the option."""
+        return self._last
+
     def next(self) -> int:
         """Return a number that is newer than all before."""
         self._last = max(self._last + 1, int(self._now() * _OBSERVE_TICKS))

@@ -48,6 +48,7 @@ from peer.net.request_options import (
     check_path,
     method_name,
 )
+from peer.net.shared_states import SharedStates, Sharing
 
 Path = tuple[str, ...]
 Authorise = Callable[[aiocoap.Message, Path, interfaces.Resource | None], None]
@@ -98,6 +99,7 @@ class GuardedSite(interfaces.ObservableResource):
         self._handled: dict[Path, frozenset[int]] = {}
         self._plain: dict[Path, AnswersPlain] = {}
         self._conditional: set[Path] = set()
+        self._shared: dict[Path, SharedStates] = {}
         self._subtrees: set[Path] = set()
         self._deepest_subtree = 0
         self._handled_by_some: frozenset[int] = frozenset()
@@ -112,6 +114,7 @@ class GuardedSite(interfaces.ObservableResource):
         takes_rest: bool = False,
         options: Collection[int] = (),
         is_conditional: bool = False,
+        is_same_for_all: bool = False,
     ) -> None:
         """Serve a resource at a path. Raises `ValueError` if the path is taken.
 
@@ -119,7 +122,8 @@ class GuardedSite(interfaces.ObservableResource):
         the request's `uri_path`. `options` are the critical options that the resource handles
         itself; a request with another one is answered with 4.02. With `is_conditional`, the site
         compares If-Match and If-None-Match with the answer to a GET, if the resource does not
-        handle them itself.
+        handle them itself. With `is_same_for_all`, the answer to a GET depends on the path, the
+        query and Accept, and not on who asks, until the resource notifies its observers.
         """
         if path in self._resources:
             raise ValueError(f"there is a resource at /{'/'.join(path)} already")
@@ -131,6 +135,8 @@ class GuardedSite(interfaces.ObservableResource):
             self._conditional.add(path)
             self._handled[path] |= PRECONDITIONS
         self._handled_by_some |= self._handled[path]
+        if is_same_for_all:
+            self._shared[path] = SharedStates()
         if takes_rest:
             self._subtrees.add(path)
             self._deepest_subtree = max(map(len, self._subtrees))
@@ -141,6 +147,7 @@ class GuardedSite(interfaces.ObservableResource):
         self._handled_by_some = frozenset().union(*self._handled.values())
         self._plain.pop(path, None)
         self._conditional.discard(path)
+        self._shared.pop(path, None)
         self._subtrees.discard(path)
         self._deepest_subtree = max(map(len, self._subtrees), default=0)
 
@@ -194,7 +201,7 @@ class GuardedSite(interfaces.ObservableResource):
                 await self._answer_in_blocks(pipe, rendered_if_they_hold(resource), request, rest)
             elif is_registration(request) and isinstance(resource, interfaces.ObservableResource):
                 pipe.request = copied(request, uri_path=rest)
-                await self._observe(pipe, resource, request, path)
+                await self._observe(pipe, resource, request, path, self._shared.get(at))
             else:
                 await self._answer_in_blocks(pipe, resource.render, request, rest)
         except coap_error.UnallowedMethod as error:
@@ -227,6 +234,7 @@ class GuardedSite(interfaces.ObservableResource):
         resource: interfaces.ObservableResource,
         request: aiocoap.Message,
         path: Path,
+        states: SharedStates | None,
     ) -> None:
         responses, formats = self._blocks(request).responses, set[int | None]()
         with self._counted(request.remote):
@@ -238,6 +246,7 @@ class GuardedSite(interfaces.ObservableResource):
                     request, acceptable(request, build, formats)
                 ),
                 fetched=lambda: responses.fetched(request),
+                sharing=Sharing.of(request, states, formats) if states is not None else None,
             )
 
     @contextmanager

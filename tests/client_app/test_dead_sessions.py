@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from client_app import observation
-from client_app import session as session_module
+from client_app import silence as silence_module
 from client_app.content import Gap, Reply
 from peer.errors import (
     NotPaired,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observation, "PROBE_SECONDS", 0.3)
     monkeypatch.setattr(observation, "OBSERVE_GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(session_module, "REQUEST_PING_SECONDS", 0.1)
+    monkeypatch.setattr(silence_module, "REQUEST_PING_SECONDS", 0.1)
 
 
 @pytest.fixture

@@ -149,6 +149,7 @@ class Servers:
         host: str = HOST,
         locality: Locality | None = None,
         more: Mapping[tuple[str, ...], aiocoap.resource.Resource] = MappingProxyType({}),
+        same_for_all: bool = False,
         **options: Any,
     ) -> Served:
         """Start a server with /echo, /late, /value, /who and `more`."""
@@ -158,7 +159,7 @@ class Servers:
             site.add(path, resource)
         site.add(("echo",), echo)
         site.add(("late",), late)
-        site.add(("value",), value)
+        site.add(("value",), value, is_same_for_all=same_for_all)
         site.add(("who",), WhoAmI())
         priorities: dict[Fingerprint, SessionPriority] = {}
         server = await CoapsServer.start(

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import aiocoap
 from aiocoap.numbers.constants import TransportTuning
 
+from peer.net.aiocoap_seam.shared_messages import SharedMessage
 from peer.net.outline import HEADER_BYTES
 from peer.net.remote import CoapsRemote
 
 
 def size_of(message: aiocoap.Message) -> int:
     """Return the size of a message that has no Message ID yet."""
+    if isinstance(message, SharedMessage):
+        return HEADER_BYTES + len(message.token) + len(message.encoded)
     marker = 1 if message.payload else 0
     options = len(message.opt.encode())
     return HEADER_BYTES + len(message.token) + options + marker + len(message.payload)

@@ -131,6 +131,8 @@ class ResponseBlocks:
         A newer response takes the place of the stored one, so a body that changes faster than it
         is transferred would never arrive.
         """
+        if not self._transfers:
+            return
         key = _Key.of(request)
         loop = asyncio.get_running_loop()
         while (transfer := self._transfers.get(key)) and loop.time() < transfer.until:
