@@ -54,7 +54,7 @@ KEEP: Final = Keep.KEEP
 
 def has_owner(state: State) -> bool:
     """Return whether any user is an owner, even without a key or after the end of access."""
-    return next(state.users_in(OWNER), None) is not None
+    return next(state.owners(), None) is not None
 
 
 def default_role(state: State, *, had_owner: bool = False) -> str:

@@ -9,6 +9,7 @@ those.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -17,8 +18,10 @@ from typing import Final
 
 from rpds import HashTrieMap, HashTrieSet
 
+from iam.builtin import OWNER
 from iam.errors import KeyTaken, Malformed, NameTaken, NotFound
 from iam.limits import STATE_STEPS_KEPT
+from iam.persistent_map import PersistentMap
 from iam.values import FINGERPRINT, INVITE_ID, Invite, Key, User, name_key
 
 __all__ = [
@@ -52,14 +55,15 @@ class Step:
 class State:
     """All users and invites. Create one with `of`; each change returns another."""
 
-    users: HashTrieMap[str, User] = field(default_factory=HashTrieMap)
+    users: PersistentMap[str, User] = field(default_factory=PersistentMap)
     invites: HashTrieMap[str, Invite] = field(default_factory=HashTrieMap)
-    user_name_by_key: HashTrieMap[str, str] = field(
+    user_name_by_key: PersistentMap[str, str] = field(
+        default_factory=PersistentMap, compare=False, repr=False
+    )
+    _count_by_role: HashTrieMap[str, int] = field(
         default_factory=HashTrieMap, compare=False, repr=False
     )
-    _names_by_role: HashTrieMap[str, HashTrieSet[str]] = field(
-        default_factory=HashTrieMap, compare=False, repr=False
-    )
+    _owners: HashTrieSet[str] = field(default=_NO_NAMES, compare=False, repr=False)
     _limited: HashTrieSet[str] = field(default=_NO_NAMES, compare=False, repr=False)
     # The names that are not their own `name_key`, by that key: most names are.
     _spellings: HashTrieMap[str, tuple[str, ...]] = field(
@@ -78,7 +82,7 @@ class State:
         """
         by_name: dict[str, User] = {}
         by_key: dict[str, str] = {}
-        by_role: dict[str, set[str]] = {}
+        by_role: Counter[str] = Counter()
         spellings: dict[str, tuple[str, ...]] = {}
         for user in users:
             _check_free(user, by_name, by_key)
@@ -87,12 +91,13 @@ class State:
                 spellings[folded] = (*spellings.get(folded, ()), user.name)
             for key in user.keys:
                 by_key[key.fingerprint] = user.name
-            by_role.setdefault(user.role, set()).add(user.name)
+            by_role[user.role] += 1
         state = cls(
-            HashTrieMap(by_name),
+            PersistentMap(by_name),
             HashTrieMap(),
-            HashTrieMap(by_key),
-            HashTrieMap({role: HashTrieSet(names) for role, names in by_role.items()}),
+            PersistentMap(by_key),
+            HashTrieMap(by_role),
+            HashTrieSet(user.name for user in by_name.values() if user.role == OWNER),
             HashTrieSet(user.name for user in by_name.values() if user.is_limited),
             HashTrieMap(spellings),
         )
@@ -108,12 +113,14 @@ class State:
         """
         users, keys, limited = self.users, self.user_name_by_key, self._limited
         spellings = self._spellings
-        roles, invites = self._names_by_role, self.invites
+        roles, owners, invites = self._count_by_role, self._owners, self.invites
         if before is not None:
             users, limited = users.remove(before.name), limited.discard(before.name)
             for key in before.keys:
                 keys = keys.remove(key.fingerprint)
-            roles = roles.insert(before.role, roles[before.role].remove(before.name))
+            left = roles[before.role] - 1
+            roles = roles.insert(before.role, left) if left else roles.remove(before.role)
+            owners = owners.discard(before.name)
             invites = _follow(invites, before, after)
             spellings = _without_spelling(spellings, before.name)
         if after is not None:
@@ -124,12 +131,12 @@ class State:
             users = users.insert(after.name, after)
             for key in after.keys:
                 keys = keys.insert(key.fingerprint, after.name)
-            names = roles.get(after.role) or _NO_NAMES
-            roles = roles.insert(after.role, names.insert(after.name))
+            roles = roles.insert(after.role, (roles.get(after.role) or 0) + 1)
+            owners = owners.insert(after.name) if after.role == OWNER else owners
             limited = limited.insert(after.name) if after.is_limited else limited
         step = Step(*(user.name for user in (before, after) if user is not None))
         steps = (*self.steps[1 - STATE_STEPS_KEPT :], step)
-        return State(users, invites, keys, roles, limited, spellings, steps)
+        return State(users, invites, keys, roles, owners, limited, spellings, steps)
 
     def with_invite(self, invite: Invite) -> State:
         """Add an invite. Raises Malformed if its ID exists, or its inviter does not."""
@@ -182,13 +189,18 @@ class State:
         name = self.user_name_by_key.get(fingerprint)
         return None if name is None else self.users[name]
 
-    def users_in(self, role: str) -> Iterator[User]:
-        """Yield the users with this role without looking at the others."""
-        return (self.users[name] for name in self._names_by_role.get(role) or ())
+    def owners(self) -> Iterator[User]:
+        """Yield the owners without looking at the other users."""
+        return (self.users[name] for name in self._owners)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles that users have, without looking at each."""
+        return frozenset(self._count_by_role)
 
     def count_in(self, role: str) -> int:
         """Count the users with this role without looking at each."""
-        return len(self._names_by_role.get(role) or ())
+        return self._count_by_role.get(role) or 0
 
     @property
     def key_count(self) -> int:

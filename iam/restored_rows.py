@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
@@ -82,8 +83,8 @@ def _key(values: Sequence[object]) -> tuple[Key, str] | None:
     try:
         key = Key(
             _text(fingerprint),
-            _shown(name),
-            _shown(method),
+            _repeated(name),
+            _repeated(method),
             bool(verified),
             _time(added),
             _text(invite),
@@ -100,7 +101,7 @@ def _user(values: Sequence[object], keys: Mapping[str, list[Key]]) -> User | Non
         valid_name = _name(name)
         return User(
             valid_name,
-            _shown(role),
+            _repeated(role),
             tuple(keys.get(valid_name, ())),
             _shown(display_name),
             _time_or_none(not_before),
@@ -168,6 +169,11 @@ def _name(value: object) -> str:
 
 def _is_of_name(symbol: str) -> bool:
     return symbol.isalnum() or symbol in "-_" or unicodedata.category(symbol)[0] == "M"
+
+
+def _repeated(value: object) -> str:
+    """A text that a terminal shows, which many rows have: one object for all of them."""
+    return sys.intern(_shown(value))
 
 
 def _shown(value: object) -> str:

@@ -115,7 +115,7 @@ def change(
     if after is not None:
         _check_room(state, before, after, rules)
     was_lasting = before is not None and _is_lasting_owner(before)
-    if was_lasting and not any(map(_is_lasting_owner, changed.users_in(OWNER))):
+    if was_lasting and not any(map(_is_lasting_owner, changed.owners())):
         raise LastOwner(
             "this is the last owner, and a device must keep one",
             advice="Make another user an owner first, with a key and without a time limit.",

@@ -242,8 +242,7 @@ class Policies:
 
     def _undefined_roles(self) -> list[str]:
         """A warning for each role that users have and the set does not define."""
-        users = self._control.store.state.users.values()
-        undefined = {user.role for user in users} - self.current.access.roles.keys()
+        undefined = self._control.store.state.roles - self.current.access.roles.keys()
         return [f"there are users of the role {role!r}, which is not defined" for role in undefined]
 
 

@@ -351,9 +351,12 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def the_indexes_match_the_users(self) -> None:
         users = list(self.state.users.values())
+        assert {user.name for user in self.state.owners()} == {
+            user.name for user in users if user.role == "owner"
+        }
+        assert self.state.roles == {user.role for user in users}
         for role in ("owner", "admin", "user", "guest"):
-            found = {user.name for user in self.state.users_in(role)}
-            assert found == {user.name for user in users if user.role == role}
+            assert self.state.count_in(role) == sum(user.role == role for user in users)
         limited = {user.name for user in users if (user.start, user.end) != (-inf, inf)}
         assert {user.name for user in self.state.limited_users()} == limited
 

@@ -1,0 +1,68 @@
+"""A persistent map is like a dict that is copied at each change, and shares what did not change."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iam.persistent_map import PersistentMap
+
+KEYS = st.sampled_from("abcdefgh")
+
+
+@given(
+    st.dictionaries(KEYS, st.integers()),
+    st.lists(st.tuples(st.sampled_from(["insert", "remove", "discard"]), KEYS, st.integers())),
+)
+def test_every_version_is_like_a_dict(
+    base: dict[str, int], steps: list[tuple[str, str, int]]
+) -> None:
+    expected = dict(base)
+    found = PersistentMap(dict(base))
+    versions = [(found, dict(expected))]
+    for what, key, value in steps:
+        match what:
+            case "insert":
+                found = found.insert(key, value)
+                expected[key] = value
+            case "discard":
+                found = found.discard(key)
+                expected.pop(key, None)
+            case _:
+                if key not in expected:
+                    with pytest.raises(KeyError):
+                        found.remove(key)
+                    continue
+                found = found.remove(key)
+                del expected[key]
+        versions.append((found, dict(expected)))
+    for version, content in versions:  # the older ones, too, after all changes
+        assert version == content
+        assert content == dict(version.items())
+        assert len(version) == len(content) == len(list(version))
+        assert bool(version) is bool(content)
+        assert sorted(version.values()) == sorted(content.values())
+        for key in "abcdefghi":
+            assert (key in version) is (key in content)
+            assert version.get(key) == content.get(key)
+            assert version.get(key, 7) == content.get(key, 7)
+            if key in content:
+                assert version[key] == content[key]
+            else:
+                with pytest.raises(KeyError):
+                    version[key]
+
+
+def test_two_maps_are_equal_if_their_entries_are() -> None:
+    one = PersistentMap({"a": 1, "b": 2}).remove("a")
+    other = PersistentMap({"c": 3}).remove("c").insert("b", 2)
+    assert one == other
+    assert one != other.insert("b", 3)
+
+
+def test_a_value_may_be_none() -> None:
+    found = PersistentMap({"a": None}).insert("b", None)
+    assert found.get("b", 1) is None
+    assert found.get("a", 1) is None
+    assert found.remove("a").get("a", 1) == 1
