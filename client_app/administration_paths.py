@@ -14,6 +14,12 @@ def events_path(query: Mapping[str, int]) -> str:
     return "/events?" + "&".join(f"{name}={value}" for name, value in query.items())
 
 
+def users_path(after: str | None, count: int) -> str:
+    """The path of the first users whose names come after a name, or after none."""
+    begin = "" if after is None else f"&after={_quoted(after)}"
+    return f"/iam/users?count={count}{begin}"
+
+
 def user_path(name: str) -> str:
     """The path of a user. Raises `UsageError` for an empty name."""
     return f"/iam/users/{_segment(name, 'the name of the user')}"

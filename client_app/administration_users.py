@@ -1,14 +1,21 @@
 """The users, keys, roles and policies of a device."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 from aiocoap.numbers.codes import Code
 
 from client_app import decode
-from client_app.administration_paths import Key, check_path, key_hex, key_path, user_path
+from client_app.administration_paths import (
+    Key,
+    check_path,
+    key_hex,
+    key_path,
+    user_path,
+    users_path,
+)
 from client_app.administration_requests import UNCHANGED, AdministrationRequests, Change, When
 from client_app.deadline import Deadline
-from client_app.limits import LIST_SECONDS, REQUEST_SECONDS
+from client_app.limits import LIST_SECONDS, REQUEST_SECONDS, USERS_PAGE
 from client_app.models import Permission, Policy, Role, User
 
 
@@ -18,8 +25,28 @@ class UserAdministration(AdministrationRequests):
     # -- users ------------------------------------------------------------------------------------
 
     async def users(self, *, timeout: float | None = LIST_SECONDS) -> tuple[User, ...]:
-        """List all users."""
-        return decode.users_untrusted(await self._list("/iam/users", timeout))
+        """List all users, by name. For thousands of users, `each_user` keeps less in memory."""
+        async with Deadline(timeout):
+            return tuple([user async for user in self.each_user()])
+
+    async def each_user(
+        self, *, timeout: float | None = LIST_SECONDS
+    ) -> AsyncGenerator[User, None]:
+        """Iterate over all users, by name, read page by page; `timeout` is for each page.
+
+        Users that are added or renamed meanwhile may be missing.
+        """
+        after: str | None = None
+        while True:
+            path = users_path(after, USERS_PAGE)
+            page = decode.users_untrusted(await self._list(path, timeout))
+            # A device of an earlier version ignores the query, and returns all users.
+            fresh = [user for user in page if after is None or user.name > after]
+            for user in fresh:
+                yield user
+            if len(page) != USERS_PAGE or not fresh:
+                return
+            after = fresh[-1].name
 
     async def user(self, name: str, *, timeout: float | None = REQUEST_SECONDS) -> User:
         """Return one user. Raises `RequestFailed` (4.04) if there is none of that name."""

@@ -48,6 +48,7 @@ OBSERVE_JITTER: Final = 0.5  # a pause is longer by this share at most, at rando
 OBSERVE_STABLE_SECONDS: Final = 30.0  # an observation that lasted so long is continued at once
 EVENTS: Final = 50  # events that are read if no number is given
 EVENTS_PAGE: Final = 100  # events that a device returns at a time
+USERS_PAGE: Final = 100  # users that are asked for at a time
 
 # Names.
 ID_SYMBOLS_LEAST: Final = 4  # an alias of this length must not begin the ID of another device

@@ -39,7 +39,7 @@ from client_app.limits import (
     OBSERVE_PING_SECONDS,
     REQUEST_SECONDS,
 )
-from client_app.models import Event, KnownDevice, Paired
+from client_app.models import Event, KnownDevice, Paired, User
 from client_app.pairing.ceremony import Comparison, OnNote, OnWait
 from peer.identity import Fingerprint
 from peer.net.daemon_thread import call_in_thread
@@ -102,6 +102,16 @@ class Administration(_Wrapper[administration.Administration]):
     window = _blocking(administration.Administration.window)
     close_window = _blocking(administration.Administration.close_window)
     events = _blocking(administration.Administration.events)
+
+    def each_user(self, *, timeout: float | None = LIST_SECONDS) -> Iterator[User]:
+        """Iterate over all users, by name.
+
+        See `client_app.administration.Administration.each_user`.
+        """
+        return self.loop.iterate(
+            lambda: self.wrapped.each_user(timeout=timeout),
+            subject=f"the users of {self.wrapped.alias}",
+        )
 
     def follow_events(
         self,

@@ -10,6 +10,7 @@ import click
 from client_app.commands.common import Family, NetworkVerb, yes_option
 from client_app.commands.device_argument import family_of_device
 from client_app.commands.invocation import Invocation
+from client_app.limits import LIST_SECONDS
 from client_app.terminal.render_administration import Removed, Users
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
@@ -35,8 +36,10 @@ def command() -> None:
 @click.pass_obj
 async def list_(invocation: Invocation) -> Users:
     """List the users of the device."""
+    seconds = invocation.seconds_left(LIST_SECONDS)
     async with invocation.client() as client:
-        return Users(await (await client.connect(invocation.device)).iam.users())
+        iam = (await client.connect(invocation.device)).iam
+        return Users(tuple([user async for user in iam.each_user(timeout=seconds)]))
 
 
 @command.command("show", cls=NetworkVerb, epilog="handfast users kitchen show anna")

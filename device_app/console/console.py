@@ -23,6 +23,7 @@ from device_app.access.bodies import (
 from device_app.access.explaining import PolicyExplanation, PolicyList
 from device_app.access.fields import fingerprint_untrusted
 from device_app.access.invitations import InviteRequest
+from device_app.access.user_pages import UserPages
 from device_app.console import audit, identity_change, restore
 from device_app.console.answers import (
     AuditEvent,
@@ -147,10 +148,10 @@ class Console:
     # -- users ----------------------------------------------------------------------------------
 
     def users_list(self) -> UsersAnswer:
-        """List the users."""
+        """List the users, by name."""
         store = self._host.access.store
-        users, seen = store.state.users, store.seen
-        return {"users": (user_view(users[name], seen) for name in sorted(users))}
+        pages, seen = UserPages(store), store.seen
+        return {"users": (user_view(user, seen) for user in pages.each())}
 
     def users_show(self, *, name: str) -> UserAnswer:
         """Show a user."""

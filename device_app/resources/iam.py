@@ -5,6 +5,9 @@ decides again. Whatever policies allow, `iam.changes` checks every change agains
 policy can lift. A change is answered after it is durable.
 """
 
+from dataclasses import dataclass
+from typing import Final
+
 import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
@@ -13,17 +16,28 @@ from device_app.access.access_control import AccessControl
 from device_app.access.authority import Authority
 from device_app.access.bodies import UserPatch, UserRequest, UserView, new_key_untrusted, user_view
 from device_app.access.clock import Clock
-from device_app.access.error_answers import error_answers
+from device_app.access.error_answers import error_answers, malformed
 from device_app.access.explaining import policy_view, role_view
 from device_app.access.fields import fingerprint_untrusted, refuse_unknown
 from device_app.access.guard import Guard
-from device_app.resources.payloads import CBOR, read_map, reply
+from device_app.access.user_pages import UserPages
+from device_app.limits import (
+    QUOTED_QUERY_CHARACTERS,
+    USERS_PAGE_DEFAULT,
+    USERS_PAGE_MAX,
+    USERS_UNPAGED_MAX,
+)
+from device_app.resources.payloads import CBOR, read_map, reply, whole_number_untrusted
 from device_app.resources.plain_resource import PlainResource, in_cbor
 from iam.model import Subject, User
 from peer.limits import Limits
 from peer.net.plain import Answer
 from peer.net.problem import ProblemError
 from peer.net.remote import PeerIdentity
+
+_PAGE_ADVICE: Final = (
+    f"Give count=N, from 1 to {USERS_PAGE_MAX}, and after=NAME for all pages but the first."
+)
 
 ME = {"GET": "Iam:GetMe"}
 USERS = {"GET": "Iam:ListUsers", "POST": "Iam:AddUser"}
@@ -79,6 +93,32 @@ class Me(PlainResource):
         return in_cbor(answer)
 
 
+@dataclass(frozen=True, slots=True)
+class UsersQuery:
+    """A page of users: at most `count`, whose names come after `after`."""
+
+    after: str = ""
+    count: int = USERS_PAGE_DEFAULT
+
+    @classmethod
+    def decode_untrusted(cls, request: aiocoap.Message) -> "UsersQuery | None":
+        """Decode the queries; None if there are none. Raises `ProblemError` (4.00)."""
+        found: dict[str, str] = {}
+        for query in request.opt.uri_query:
+            key, equals, value = str(query).partition("=")
+            if key not in {"after", "count"} or not equals or key in found:
+                raise malformed(
+                    f"the query {key[:QUOTED_QUERY_CHARACTERS]!r} is not known here", _PAGE_ADVICE
+                )
+            found[key] = value
+        if not found:
+            return None
+        text = found.get("count", str(USERS_PAGE_DEFAULT))
+        if not (count := whole_number_untrusted(text, most=USERS_PAGE_MAX)):
+            raise malformed("count is not a number in its range", _PAGE_ADVICE)
+        return cls(found.get("after", ""), count)
+
+
 class Users(Resource):
     """/iam/users, /iam/users/{name} and /iam/users/{name}/keys/{fingerprint}."""
 
@@ -89,18 +129,25 @@ class Users(Resource):
         super().__init__()
         self._guard = guard
         self._store = control.store
+        self._pages = UserPages(control.store)
         self._registry = control.registry
         self._clock = control.clock
         self._limits = limits
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Return all users, in as many blocks as that takes, or one user."""
+        """Return users by name, a page or all, in as many blocks as that takes; or one user."""
         path = tuple(request.opt.uri_path)
-        users = self._store.state.users
         if not path:
-            return reply(request, [self._view(users[name]) for name in sorted(users)])
+            return reply(request, [self._view(user) for user in self._listed(request)])
         with error_answers():
             return reply(request, self._view(self._store.state.user(path[0])))
+
+    def _listed(self, request: aiocoap.Message) -> list[User]:
+        if (query := UsersQuery.decode_untrusted(request)) is not None:
+            return self._pages.page(query.after, query.count)
+        if (count := len(self._store.state.users)) > USERS_UNPAGED_MAX:
+            raise malformed(f"{count} users are too many for one answer", _PAGE_ADVICE)
+        return self._pages.page("", USERS_UNPAGED_MAX)
 
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
         """Add a user; POST on a user changes fields, for clients without PATCH."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,23 @@ from typing import Any
 
 import pytest
 
-from client_app import UNCHANGED, Client, administration, administration_requests, device, sync
+from client_app import (
+    UNCHANGED,
+    Client,
+    administration,
+    administration_requests,
+    decode,
+    device,
+    models,
+    sync,
+)
 from client_app.device import Device
+from client_app.limits import USERS_PAGE
 from client_app.models import Event
 from client_app.session import DeviceSession
 from client_app.sync import Client as BlockingClient
 from device_app.access.event_kind import EventKind
+from iam.model import State, User
 from peer.errors import Denied, RequestFailed, UsageError
 from peer.identity import Fingerprint
 from peer.pairing import invite
@@ -44,6 +56,45 @@ async def test_users_can_be_added_changed_and_removed(kitchen: Device) -> None:
     with pytest.raises(RequestFailed) as caught:
         await iam.remove_user("mia-two")
     assert caught.value.code == "4.04"
+
+
+async def test_users_are_read_page_by_page(
+    kitchen: Device, owner: DeviceThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"user-{number:03}" for number in range(250)]
+
+    def add(app: Any) -> None:
+        store = app.access.store
+        more = [User(name, "guest") for name in names]
+        store.commit(State.of([*store.state.users.values(), *more]))
+
+    owner.do(add)
+    asked: list[str] = []
+    decode_page = decode.users_untrusted
+
+    def decoded(payload: bytes) -> tuple[models.User, ...]:
+        page = decode_page(payload)
+        asked.append(page[0].name)
+        return page
+
+    monkeypatch.setattr(decode, "users_untrusted", decoded)
+    assert [user.name for user in await kitchen.iam.users()] == ["anna", *names]
+    assert asked == ["anna", "user-099", "user-199"]
+    asked.clear()
+    async with aclosing(kitchen.iam.each_user()) as users:
+        async for user in users:
+            if user.name == "user-001":
+                break
+    assert asked == ["anna"]
+
+
+@pytest.mark.parametrize("count", [0, 1, USERS_PAGE, 3 * USERS_PAGE])
+async def test_a_device_that_knows_no_pages_lists_each_user_once(
+    kitchen: Device, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    every = tuple(models.User(f"u{number:03}", "guest") for number in range(count))
+    monkeypatch.setattr(decode, "users_untrusted", lambda _payload: every)
+    assert await kitchen.iam.users() == every
 
 
 async def test_a_relative_time_is_added_to_the_clock_of_the_device(

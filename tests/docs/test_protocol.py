@@ -33,7 +33,14 @@ from device_app.access.event_budget import (
     USERS_REFUSALS,
 )
 from device_app.access.event_kind import EventKind
-from device_app.limits import EVENTS_DEFAULT, EVENTS_MAX, REFUSAL_REPEAT_SECONDS
+from device_app.limits import (
+    EVENTS_DEFAULT,
+    EVENTS_MAX,
+    REFUSAL_REPEAT_SECONDS,
+    USERS_PAGE_DEFAULT,
+    USERS_PAGE_MAX,
+    USERS_UNPAGED_MAX,
+)
 from device_app.resources import redeem
 from device_app.settings.config import Settings
 from iam.audit import Event
@@ -461,6 +468,12 @@ def test_the_documented_events_equal_those_of_the_code(protocol: ProtocolDocumen
     sources = "".join(path.read_text() for path in sorted((ROOT / "device_app").rglob("*.py")))
     named = {kind for kind in EventKind if f"EventKind.{kind.name}" in sources}
     assert named | {EventKind(kind.value) for kind in WindowEventKind} == set(EventKind)
+
+
+def test_the_documented_pages_of_users_are_those_of_the_code(protocol: ProtocolDocument) -> None:
+    words = " ".join(protocol.text.split())
+    assert f"(at most {USERS_PAGE_MAX}; {USERS_PAGE_DEFAULT} without `count`)" in words
+    assert f"if there are more than {USERS_UNPAGED_MAX}, the answer is 4.00" in words
 
 
 def test_the_documented_event_fields_and_rates_equal_those_of_the_code(
