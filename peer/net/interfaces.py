@@ -9,29 +9,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from pyroute2.netlink import nlmsg
-from pyroute2.netlink.rtnl import (
-    RTM_GETADDR,
-    RTM_GETLINK,
-    RTMGRP_IPV4_IFADDR,
-    RTMGRP_IPV6_IFADDR,
-    RTMGRP_LINK,
-)
-from pyroute2.netlink.rtnl.ifaddrmsg import (
+from peer.net.netlink import BUFFER_BYTES, dump, open_netlink
+from peer.net.netlink_messages import (
     IFA_F_DADFAILED,
     IFA_F_DEPRECATED,
     IFA_F_OPTIMISTIC,
     IFA_F_TEMPORARY,
     IFA_F_TENTATIVE,
-)
-from pyroute2.netlink.rtnl.ifinfmsg import (
     IFF_LOOPBACK,
     IFF_NOARP,
     IFF_POINTOPOINT,
     IFF_UP,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_LINK,
+    nlmsg,
 )
-
-from peer.net.netlink import BUFFER_BYTES, dump, open_netlink
 from peer.net.routes import IpNetwork, on_link_routes
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address

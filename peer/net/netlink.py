@@ -12,18 +12,17 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from pyroute2.netlink import (
+from peer.limits import NETLINK_DUMPS, NETLINK_SECONDS
+from peer.net.netlink_messages import (
     NETLINK_GET_STRICT_CHK,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
     NLM_F_REQUEST,
     NLMSG_DONE,
     SOL_NETLINK,
+    TableParser,
     nlmsg,
 )
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
-
-from peer.limits import NETLINK_DUMPS, NETLINK_SECONDS
 
 BUFFER_BYTES: Final = 1 << 16
 """More than the kernel puts into one part of a dump (32 KiB)."""
@@ -79,7 +78,7 @@ def _answers(what: int, body: bytes, *, strict: bool) -> Iterator[nlmsg]:
             data, (sender, _) = sock.recvfrom(BUFFER_BYTES)
             if sender:  # not the kernel
                 continue
-            for message in MarshalRtnl().parse(data):
+            for message in TableParser().parse(data):
                 header = message["header"]
                 if header.get("error") is not None:
                     raise OSError(f"the kernel refuses to show a table: {header['error']}")

@@ -16,10 +16,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pyroute2.netlink.rtnl import RTM_GETROUTE, rt_proto, rt_type
-
 from peer.limits import NETLINK_ROUTES
 from peer.net.netlink import dump
+from peer.net.netlink_messages import RTM_GETROUTE, rt_proto, rt_type
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
