@@ -120,6 +120,12 @@ class BoardMethods:
                 assert_never(method)
         return why if is_missing else ""
 
+    @staticmethod
+    def missing() -> dict[str, str]:
+        """Return what `not_installed` does, as far as that is known without loading a library."""
+        no_curve = jpake.missing()
+        return {Method.CODE.value: no_curve} if no_curve else {}
+
     def not_installed(self) -> dict[str, str]:
         """Return the methods whose library is missing on this device, each with the reason."""
         no_curve = jpake.unavailable()

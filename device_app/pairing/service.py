@@ -74,7 +74,7 @@ class PairingService:
             limits=limits,
             counts_attempts=lambda: self.window is None or self.window.budget.is_kept,
         )
-        for method, reason in self.methods.not_installed().items():
+        for method, reason in self.methods.missing().items():
             _log.warning("the pairing method %s is not offered: %s", method, reason)
         self._terms = terms
         self._audit = control.audit

@@ -25,7 +25,6 @@ these too.
 
 import base64
 import binascii
-import html
 import re
 from collections.abc import Iterator
 
@@ -178,6 +177,8 @@ def _plain(text: str) -> str:
 
 def _symbols(text: str) -> str:
     """Return the symbols of the text and of what precedes it."""
+    import html  # noqa: PLC0415 - its table of entities takes 0.5 MB
+
     text = _SOFT_BREAK.sub("", html.unescape(text))
     if _IS_ESCAPED.search(text):
         text = _ESCAPED.sub(lambda found: bytes.fromhex(found[1]).decode(), text)

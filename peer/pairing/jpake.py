@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from peer.pairing.p256 import Point, Scalar
     from peer.pairing.sides import RandomBytes
 
-__all__ = ["EcJpake", "Fault", "JpakeError", "unavailable"]
+__all__ = ["EcJpake", "Fault", "JpakeError", "missing", "unavailable"]
 
 CLIENT, SERVER = "client", "server"
 ROUND_ONE_BYTES = 330  # of our own profile
@@ -66,7 +66,15 @@ _ECPARAMETERS = {SERVER: b"\x03\x00\x17", CLIENT: b""}  # named_curve secp256r1 
 
 def unavailable() -> str:
     """Return why pairing by a code is not possible here; an empty string if it is."""
-    lacking = p256.unavailable()
+    return _with_remedy(p256.unavailable())
+
+
+def missing() -> str:
+    """Return what `unavailable` does, as far as that is known without loading the library."""
+    return _with_remedy(p256.missing())
+
+
+def _with_remedy(lacking: str) -> str:
     return f"{lacking}; install pycryptodome 4 or newer" if lacking else ""
 
 

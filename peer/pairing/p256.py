@@ -20,24 +20,12 @@ bytes that a scalar was made from stay in memory until they are collected.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias, cast
-
-try:
-    import Crypto
-    from Crypto.Math.Numbers import Integer
-    from Crypto.PublicKey.ECC import EccKey, EccPoint  # type: ignore[attr-defined]  # it is public
-except (ImportError, OSError):
-    _LACKING = "pycryptodome is not installed"
-else:
-    if Crypto.version_info[0] < 4:
-        _LACKING = "this pycryptodome is older than 4.0: its arithmetic is not of constant time"
-    elif not Integer.__module__.endswith("._IntegerNat"):
-        _LACKING = "this pycryptodome has no compiled arithmetic"
-    else:
-        _LACKING = ""
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 if TYPE_CHECKING:
     from Crypto.Math._IntegerBase import IntegerBase
+    from Crypto.Math.Numbers import Integer
+    from Crypto.PublicKey.ECC import EccKey, EccPoint  # type: ignore[attr-defined]  # it is public
 
     Point: TypeAlias = EccPoint
     Scalar: TypeAlias = IntegerBase
@@ -58,9 +46,59 @@ class InvalidPoint(ValueError):
     """The bytes do not encode a usable point: it is off the curve, or at infinity."""
 
 
+_MISSING = "pycryptodome is not installed"
+_OLD = "this pycryptodome is older than 4.0: its arithmetic is not of constant time"
+
+
+class _Library(NamedTuple):
+    """What this file uses of pycryptodome."""
+
+    integer: type[Integer]
+    point: type[EccPoint]
+    key: type[EccKey]
+
+
+@cache
+def _loaded() -> _Library | str:
+    """Load the library, or return why it cannot be used.
+
+    It takes 3 MB and 50 ms, so it is loaded for the first pairing that needs it.
+    """
+    if lacking := missing():
+        return lacking
+    try:
+        from Crypto.Math.Numbers import Integer  # noqa: PLC0415 - as said above
+        from Crypto.PublicKey.ECC import (  # type: ignore[attr-defined]  # noqa: PLC0415
+            EccKey,
+            EccPoint,
+        )
+    except (ImportError, OSError):
+        return _MISSING
+    if not Integer.__module__.endswith("._IntegerNat"):
+        return "this pycryptodome has no compiled arithmetic"
+    return _Library(Integer, EccPoint, EccKey)
+
+
+def _library() -> _Library:
+    library = _loaded()
+    if isinstance(library, str):
+        raise RuntimeError(library)  # the callers have asked `unavailable`
+    return library
+
+
+def missing() -> str:
+    """Return why the library cannot be used, as far as that is known without loading it."""
+    try:
+        import Crypto  # noqa: PLC0415 - the package alone is small
+    except (ImportError, OSError):
+        return _MISSING
+    return _OLD if Crypto.version_info[0] < 4 else ""
+
+
 def unavailable() -> str:
-    """Return why the curve is not available; an empty string if it is."""
-    return _LACKING
+    """Return why the curve is not available; an empty string if it is. It loads the library."""
+    library = _loaded()
+    return library if isinstance(library, str) else ""
 
 
 # -- scalars --------------------------------------------------------------------------------------
@@ -68,12 +106,12 @@ def unavailable() -> str:
 
 def secret_scalar(data: bytes) -> Scalar:
     """Return the number in these bytes, big-endian; no time depends on its value."""
-    return Integer.from_bytes(data)
+    return _library().integer.from_bytes(data)
 
 
 def public_scalar(data: bytes) -> Scalar:
     """Return the number in these bytes as a public one: time may depend on its value."""
-    return Integer.from_bytes(data, public=True)
+    return _library().integer.from_bytes(data, public=True)
 
 
 def reduce(scalar: Scalar) -> Scalar:
@@ -108,7 +146,7 @@ def scalar_bytes(scalar: Scalar) -> bytes:
 
 @cache
 def _order() -> Scalar:
-    return Integer(ORDER, public=True)
+    return _library().integer(ORDER, public=True)
 
 
 # -- points ---------------------------------------------------------------------------------------
@@ -117,12 +155,12 @@ def _order() -> Scalar:
 @cache
 def base() -> Point:
     """Return the generator G of the curve."""
-    return EccPoint(*_BASE, curve=CURVE)
+    return _library().point(*_BASE, curve=CURVE)
 
 
 @cache
 def _infinity() -> Point:
-    return EccPoint(0, 0, curve=CURVE)
+    return _library().point(0, 0, curve=CURVE)
 
 
 def times(point: Point, scalar: Scalar) -> Point:
@@ -142,7 +180,7 @@ def encode(point: Point) -> bytes:
     """
     if is_infinity(point):
         raise InvalidPoint("the point is at infinity")
-    return EccKey(curve=CURVE, point=point).export_key(format="SEC1")
+    return _library().key(curve=CURVE, point=point).export_key(format="SEC1")
 
 
 def decode_untrusted(data: bytes) -> Point:
@@ -151,7 +189,7 @@ def decode_untrusted(data: bytes) -> Point:
     if len(data) != POINT_BYTES or data[:1] != _UNCOMPRESSED or max(x, y) >= FIELD:
         raise InvalidPoint("these bytes are not an uncompressed point of P-256")
     try:
-        point = EccPoint(x, y, curve=CURVE)
+        point = _library().point(x, y, curve=CURVE)
     except ValueError:
         raise InvalidPoint("the point is not on the curve") from None
     if is_infinity(point):

@@ -21,8 +21,8 @@ SAID = f"The method code is not offered: {REASON}."
 
 @pytest.fixture
 def _no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = SimpleNamespace(unavailable=lambda: REASON)
-    monkeypatch.setattr("device_app.pairing.methods.jpake", missing)
+    lacking = SimpleNamespace(unavailable=lambda: REASON, missing=lambda: REASON)
+    monkeypatch.setattr("device_app.pairing.methods.jpake", lacking)
 
 
 @pytest.mark.usefixtures("_no_curve")
