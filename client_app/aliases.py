@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from client_app.limits import ID_SYMBOLS_LEAST
 from peer.errors import UsageError
-from peer.identity import Fingerprint
+from peer.fingerprint import Fingerprint
 from peer.pasted import compact, crockford
 
 _ALIAS: Final = re.compile(r"\w([\w.-]{0,62}\w)?")

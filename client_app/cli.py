@@ -4,34 +4,31 @@ Each verb is a module in `client_app.commands` that is imported when the verb is
 values; this module prints them and maps errors to exit codes.
 """
 
-import asyncio
+import gc
 import importlib
-import inspect
-import logging
-import signal
 import sys
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
-from importlib import metadata
 from types import MappingProxyType
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from client_app.commands.common import SHARED_OPTIONS, Verb
 from client_app.commands.invocation import Invocation
-from client_app.deadline import Deadline, report_waits
-from client_app.terminal import render, render_devices  # noqa: F401 - registers the rendering of devices
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
 from peer.terminal import streams
 from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode, exit_code_of
+from peer.terminal.lazy_verbs import completions
 from peer.terminal.streams import ReaderGone
-from peer.terminal.text import EscapingFormatter, on_lines
 from peer.terminal.usage_errors import usage_error, wants_json
 from peer.terminal.verb_search import resolved_verb
+from peer.terminal.version import version_option
 from peer.terminal.wire_words import in_typed_words
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 VERBS: Final = MappingProxyType(
     {
@@ -111,6 +108,12 @@ class Verbs(click.Group):
         """Find a verb; an error suggests the one that was probably meant."""
         return resolved_verb(self, super().resolve_command, ctx, args, SYNONYMS)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete verbs and options without importing the verbs."""
+        return completions(
+            self, ctx, incomplete, {name: about for name, (_, about) in VERBS.items()}
+        )
+
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs without importing them."""
         with formatter.section("Verbs"):
@@ -138,7 +141,9 @@ class Verbs(click.Group):
         run = partial(
             super().main, words, prog_name or "handfast", standalone_mode=False, obj=invocation
         )
-        sys.exit(_outcome(invocation, run))
+        code = _outcome(invocation, run)
+        gc.freeze()  # the interpreter would look for cycles twice more, which takes 20 ms
+        sys.exit(code)
 
 
 def _outcome(invocation: Invocation, run: Callable[[], object]) -> int:
@@ -152,7 +157,9 @@ def _outcome(invocation: Invocation, run: Callable[[], object]) -> int:
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
         if invocation.json:
-            click.echo(render.json_line({"error": usage_error(error)}), err=True)
+            from client_app.terminal.render import json_line  # noqa: PLC0415 - for this error only
+
+            click.echo(json_line({"error": usage_error(error)}), err=True)
         else:
             error.show()
         return error.exit_code
@@ -170,11 +177,17 @@ def _put_error(invocation: Invocation, error: PeerError) -> None:
     message, advice = in_typed_words(str(error), error.advice, invocation.options)
     if message != str(error):
         error.args, error.advice = (message,), advice
-    render.put_error(error, is_json=invocation.json, quiet=invocation.quiet)
+    from client_app.terminal.render import put_error  # noqa: PLC0415 - only errors need it
+
+    put_error(error, is_json=invocation.json, quiet=invocation.quiet)
 
 
 def _put_fault(invocation: Invocation, error: Exception) -> None:
     if invocation.verbose:
+        import traceback  # noqa: PLC0415 - slow, and this is a bug
+
+        from peer.terminal.text import on_lines  # noqa: PLC0415 - as above
+
         click.echo(on_lines("".join(traceback.format_exception(error))), err=True, nl=False)
     own = PeerError(
         f"internal error: {type(error).__name__}: {error}",
@@ -185,88 +198,19 @@ def _put_fault(invocation: Invocation, error: Exception) -> None:
 
 def show(invocation: Invocation, value: object) -> int:
     """Print the value, or each value, that a verb returns. Return the exit code."""
-    _log_to_stderr(invocation)
-    if inspect.iscoroutine(value):
-        return _run(_show_later(invocation, value), invocation.screen)
-    if isinstance(value, AsyncIterator):
-        return _run(_show_each(invocation, value), invocation.screen)
+    if isinstance(value, Coroutine | AsyncIterator):
+        from client_app.commands.running import run  # noqa: PLC0415 - other verbs need no loop
+
+        return run(invocation, value, _show_one)
     return _show_one(invocation, value)
-
-
-def _run(work: Coroutine[object, object, int], screen: Screen) -> int:
-    """Run a verb. SIGTERM and SIGHUP end it as Ctrl-C does: sessions are closed first.
-
-    Returns the exit code; 128 and the number of the signal if one ended it, as shells do.
-    """
-    received: list[int] = []
-
-    async def main() -> int:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-
-        def stop(number: int) -> None:
-            received.append(number)
-            task.cancel()
-
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) ignores SIGHUP
-                loop.add_signal_handler(number, stop, number)
-        report_waits(screen.begin_wait)
-        return await work
-
-    try:
-        return asyncio.run(main())
-    except asyncio.CancelledError:
-        if not received:
-            raise
-        return 128 + received[0]
-
-
-async def _show_later(invocation: Invocation, work: Coroutine[object, object, object]) -> int:
-    try:
-        if (seconds := invocation.seconds_left()) is None:
-            value = await work
-        else:
-            async with Deadline(seconds):
-                value = await work
-    finally:
-        invocation.screen.done()
-    return _show_one(invocation, value)
-
-
-async def _show_each(invocation: Invocation, values: AsyncIterator[object]) -> int:
-    first_failure = 0
-    try:
-        async for value in values:
-            invocation.screen.done()
-            first_failure = first_failure or _show_one(invocation, value)
-    finally:
-        invocation.screen.done()
-        close = getattr(values, "aclose", None)
-        if close is not None:
-            await close()
-    return first_failure
 
 
 def _show_one(invocation: Invocation, value: object) -> int:
     if value is not None:
-        render.put_out(value, invocation.screen, is_json=invocation.json, is_raw=invocation.raw)
+        from client_app.terminal.render import put_out  # noqa: PLC0415 - `--help` needs it not
+
+        put_out(value, invocation.screen, is_json=invocation.json, is_raw=invocation.raw)
     return int(getattr(value, "exit_code", 0))
-
-
-def _log_to_stderr(invocation: Invocation) -> None:
-    level = logging.ERROR if invocation.quiet else logging.WARNING
-    level = {0: level, 1: logging.INFO}.get(invocation.verbose, logging.DEBUG)
-    handler = logging.StreamHandler()
-    handler.setFormatter(EscapingFormatter("%(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("handfast")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 Verb.show = staticmethod(show)
@@ -275,7 +219,7 @@ Verb.show = staticmethod(show)
 @click.group(
     cls=Verbs, params=list(SHARED_OPTIONS), context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.version_option(_version(), prog_name="handfast")
+@version_option("handfast")
 def main() -> None:
     """Pair with a device once; afterwards every connection is authenticated by both keys."""
 

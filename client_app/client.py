@@ -25,24 +25,9 @@ from client_app.deadline import Deadline, waiting_for
 from client_app.device import Device
 from client_app.finder import Finder, Look, look_at_lan
 from client_app.home import Home
+from client_app.known_device import KnownDevice
 from client_app.known_devices import DeviceBook
 from client_app.limits import CONNECT_SECONDS, DISCOVERY_SECONDS
-from client_app.models import KnownDevice, Paired
-from client_app.pairing.arguments import (
-    AskCode,
-    AskName,
-    check_names,
-    code_source,
-    expected_key,
-    is_invite,
-    name_source,
-    parse_label,
-)
-from client_app.pairing.ceremony import Comparison, Confirm, OnDevice, OnNote, OnWait
-from client_app.pairing.method_choice import MethodInputs
-from client_app.pairing.pair_with import pair_with
-from client_app.pairing.redemption import ReceivedInvite, Redemption
-from client_app.pairing.targets import check_target
 from client_app.session import DeviceSession
 from client_app.shared_ids import shared_id_notice
 from peer.errors import UsageError
@@ -54,9 +39,12 @@ from peer.net.datagram import Net
 from peer.net.udp import UdpSocket
 
 if TYPE_CHECKING:
+    from client_app.models import Paired
+    from client_app.pairing.arguments import AskCode, AskName
+    from client_app.pairing.ceremony import Confirm, OnDevice, OnNote, OnWait
     from peer.net.discovery import Advert
 
-__all__ = ["Client", "Comparison", "Paired"]
+__all__ = ["Client"]
 
 _log = logging.getLogger(__name__)
 
@@ -237,26 +225,32 @@ class Client:
             TimedOut, Unreachable: the device cannot be reached, or does not answer in time.
             BookError, IdentityError: the files of this client cannot be used.
         """
+        # Only here: a client is paired once, and makes requests ever after.
+        from client_app.pairing import arguments  # noqa: PLC0415
+        from client_app.pairing.method_choice import MethodInputs  # noqa: PLC0415
+        from client_app.pairing.pair_with import pair_with  # noqa: PLC0415
+        from client_app.pairing.targets import check_target  # noqa: PLC0415
+
         pinned = Fingerprint.parse(expect) if isinstance(expect, str) else expect
-        if is_invite(target):
+        if arguments.is_invite(target):
             if isinstance(name, str) and (name or role):
                 raise UsageError(
                     "an invite already contains the user name and the role",
                     advice="Leave out the name and the role.",
                 )
             return await self.redeem(target, alias=alias, expect=pinned, timeout=timeout)
-        label = parse_label(target)
+        label = arguments.parse_label(target)
         if label is not None:
-            pinned, target = expected_key(label.device, pinned), at
+            pinned, target = arguments.expected_key(label.device, pinned), at
         check_target(target)
         inputs = MethodInputs(
             method=method,
             confirm=confirm if pinned is None else None,
-            ask_code=code_source(code),
+            ask_code=arguments.code_source(code),
             label=label,
             is_key_expected=pinned is not None,
         )
-        check_names(name if isinstance(name, str) else "", alias)
+        arguments.check_names(name if isinstance(name, str) else "", alias)
         await asyncio.to_thread(self.book.check_writable)
         async with Deadline(timeout):
             return await pair_with(
@@ -266,7 +260,7 @@ class Client:
                 own=self.identity.fingerprint,
                 limits=self.limits,
                 expect=pinned,
-                name=name_source(name),
+                name=arguments.name_source(name),
                 role=role,
                 alias=alias,
                 inputs=inputs,
@@ -305,9 +299,12 @@ class Client:
             TimedOut, Unreachable: the device cannot be reached, or does not answer in time.
             BookError, IdentityError: the files of this client cannot be used.
         """
+        from client_app.pairing import arguments  # noqa: PLC0415 - as in `pair`
+        from client_app.pairing.redemption import ReceivedInvite, Redemption  # noqa: PLC0415
+
         received = ReceivedInvite.parse(invite)
-        device = expected_key(received.token.device, expect)
-        check_names("", alias)
+        device = arguments.expected_key(received.token.device, expect)
+        arguments.check_names("", alias)
         received.check_holder(self.identity.fingerprint)
         received.note_age(wall_clock(), on_note or _log.warning)
         await asyncio.to_thread(self.book.check_writable)

@@ -13,9 +13,9 @@ from client_app.exchange import find_cause
 from client_app.failures import with_device
 from client_app.finder import Finder
 from client_app.host_port import HostPort
+from client_app.known_device import KnownDevice
 from client_app.known_devices import DeviceBook
 from client_app.limits import CONNECT_SECONDS, DISCOVERY_DELAY_SECONDS
-from client_app.models import KnownDevice
 from peer.errors import PinMismatch, TimedOut, Unreachable
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits

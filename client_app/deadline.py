@@ -5,7 +5,6 @@ asked. `Deadline` ends the call then, by monotonic time. Inside of it, `waiting_
 being waited for: `TimedOut` names it, and a command line can show it.
 """
 
-import asyncio
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,11 +29,12 @@ class Deadline:
 
     Args:
         seconds: the time of the call; None for no limit of its own.
+        stated: what the user gave, if a part of it has passed already; the error names it.
 
     Raises `UsageError` if `seconds` is not a number, or negative.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, *, stated: float | None = None) -> None:
         if seconds is not None and not (
             isinstance(seconds, int | float)  # type: ignore[redundant-expr]  # from a script
             and 0 <= seconds < math.inf
@@ -43,15 +43,20 @@ class Deadline:
                 f"{seconds!r} is not a timeout",
                 advice="Give a number of seconds, or None for no limit.",
             )
+        import asyncio  # noqa: PLC0415 - slow, and limits of commands without a network are here
+
         self._outer: Deadline | None = _deadline.get()
         is_void = isinstance(seconds, DefaultSeconds) and self._outer is not None
         self._seconds = None if is_void else seconds
+        self._stated = stated
         self._waiting_for = _Wait()
         self._timeout = asyncio.timeout(self._seconds)
         self._token: Token[Deadline | None] | None = None
         self.until: float = math.inf if self._outer is None else self._outer.until
 
     async def __aenter__(self) -> Self:
+        import asyncio  # noqa: PLC0415 - as above
+
         if self._seconds is not None:
             self.until = min(self.until, asyncio.get_running_loop().time() + self._seconds)
         self._token = _deadline.set(self)
@@ -72,7 +77,7 @@ class Deadline:
             wait = self._waiting_for
             doing = f" while {wait.what}{wait.detail}" if wait.what else ""
             raise TimedOut(
-                f"timed out after {shown_seconds(self._seconds or 0.0)}{doing}",
+                f"timed out after {shown_seconds(self._stated or self._seconds or 0.0)}{doing}",
                 advice=wait.advice
                 or "Check that the device is on and connected, or allow more time.",
             ) from error
@@ -100,7 +105,7 @@ class _Wait:
 
 
 def shown_seconds(seconds: float) -> str:
-    """Return a time in words. A part of a command's time may have passed, so it is rounded."""
+    """Return a time in words, rounded."""
     return f"{round(seconds, 1) or seconds:.4g} s"
 
 
@@ -110,6 +115,8 @@ _on_wait: ContextVar[OnWait | None] = ContextVar("on_wait", default=None)
 
 def seconds_left() -> float:
     """Return the seconds until the deadline of the present call; infinite without one."""
+    import asyncio  # noqa: PLC0415 - as above
+
     deadline = _deadline.get()
     if deadline is None or deadline.until == math.inf:
         return math.inf

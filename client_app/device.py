@@ -1,18 +1,24 @@
 """A paired device: requests over sessions with its pinned key (see `client_app.session`)."""
 
+from __future__ import annotations  # administration is imported when it is needed
+
 import logging
-from collections.abc import AsyncGenerator
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from aiocoap.numbers.codes import Code
 
-from client_app.administration import Administration
 from client_app.content import Body, Format, Gap, Reply
 from client_app.limits import OBSERVE_PING_SECONDS, REQUEST_SECONDS
-from client_app.models import KnownDevice, Whoami
 from client_app.observation import Observation, without_gaps
 from client_app.retries import OnNote
 from client_app.session import DeviceSession
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from client_app.administration import Administration
+    from client_app.known_device import KnownDevice
+    from client_app.models import Whoami
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +67,8 @@ class Device:
     @property
     def iam(self) -> Administration:
         """Users, roles, invites, pairing window and events of the device, as its policy allows."""
+        from client_app.administration import Administration  # noqa: PLC0415 - see above
+
         return Administration(self._session)
 
     # -- requests ---------------------------------------------------------------------------------

@@ -1,19 +1,24 @@
 """One request and its response over an open session."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import aiocoap
 from aiocoap.numbers.codes import Code
 
 from client_app.content import NUMBERS, Format, Reply
-from client_app.decode import Me, me_untrusted
 from client_app.limits import PATHS_PARSED
 from peer import cbor
 from peer.errors import DeviceFailed, UsageError
 from peer.net.connection import CoapsConnection
 from peer.net.problem import LOG_ADVICE, error_of
+
+if TYPE_CHECKING:
+    from client_app.decode import Me
 
 ME: Sequence[str] = ("iam", "me")
 """The path of the resource that says who the client is on the device."""
@@ -107,4 +112,6 @@ async def ask_me(connection: CoapsConnection, *, timeout: float) -> Me:
 
     Raises what `ask` raises, or `Malformed`.
     """
+    from client_app.decode import me_untrusted  # noqa: PLC0415 - most requests need it not
+
     return me_untrusted(await ask(connection, Code.GET, ME, timeout=timeout))

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import platformdirs
-
 VARIABLE = "HANDFAST_HOME"
 
 
@@ -22,6 +20,8 @@ class Home:
         chosen = folder or os.environ.get(VARIABLE)
         if chosen:
             return cls(Path(chosen).expanduser().absolute())
+        import platformdirs  # noqa: PLC0415 - scripts name the folder, and it takes 2 ms
+
         return cls(platformdirs.user_data_path("handfast", appauthor=False))
 
     @property

@@ -16,15 +16,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
 from client_app.aliases import alias_taken, check_new_alias, same_alias
 from client_app.errors import BookError, NotKnown
+from client_app.known_device import KnownDevice
 from client_app.known_devices_format import Book, book_bytes, book_untrusted
 from client_app.limits import LOCK_SECONDS
-from client_app.models import KnownDevice
 from peer.errors import Malformed
 from peer.files import (
     atomic_write,
@@ -35,7 +34,7 @@ from peer.files import (
     read_own,
     sync_folder,
 )
-from peer.identity import Fingerprint
+from peer.fingerprint import Fingerprint
 from peer.pasted import crockford
 
 _LOCK_POLL_SECONDS: Final = 0.02
@@ -61,6 +60,10 @@ class DeviceBook:
     def find(self, alias: str) -> KnownDevice:
         """Find a device by alias, fingerprint or device ID. Raises `NotKnown`."""
         return _found(self._read(), alias)
+
+    def has(self, text: str) -> bool:
+        """Whether a text is the alias, the ID or the fingerprint of a device."""
+        return _match(self._read(), text) is not None
 
     def by_fingerprint(self, fingerprint: Fingerprint) -> KnownDevice | None:
         """Find a device by its key; None if there is none."""
@@ -236,7 +239,7 @@ def _keys_meant(text: str) -> set[str]:
     return meant
 
 
-def _found(book: Book, alias: str) -> KnownDevice:
+def _match(book: Book, alias: str) -> KnownDevice | None:
     if (known := same_alias(alias, book)) is not None:
         return book[known]
     wanted = _keys_meant(alias)
@@ -245,9 +248,15 @@ def _found(book: Book, alias: str) -> KnownDevice:
         for one in book.values()
         if one.fingerprint.device_id in wanted or one.fingerprint.hex in wanted
     ]
-    if len(ids) == 1:
-        return ids[0]
+    return ids[0] if len(ids) == 1 else None
+
+
+def _found(book: Book, alias: str) -> KnownDevice:
+    if (known := _match(book, alias)) is not None:
+        return known
     paired = f"Paired devices: {', '.join(sorted(book))}." if book else "No devices are paired yet."
+    from difflib import get_close_matches  # noqa: PLC0415 - only an error needs it
+
     like = get_close_matches(alias.casefold(), book, n=1)
     meant = f"Did you mean {like[0]}? " if like else ""
     raise NotKnown(

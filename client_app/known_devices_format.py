@@ -6,12 +6,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from client_app.aliases import check_alias
+from client_app.known_device import KnownDevice
 from client_app.limits import ALIAS_CHARACTERS_QUOTED, DEVICES_FILE_BYTES
-from client_app.models import KnownDevice
 from peer import json_text as strict_json
 from peer.errors import Malformed, UsageError
 from peer.files import decode_text
-from peer.identity import Fingerprint
+from peer.fingerprint import Fingerprint
 from peer.terminal.text import json_text
 
 SCHEMA: Final = 1

@@ -16,14 +16,13 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiocoap
 from aiocoap.numbers.codes import Code
 
 from client_app.content import Body, Format, Gap, Reply, encoded
 from client_app.deadline import Deadline, seconds_left, waiting_for
-from client_app.decode import me_untrusted
 from client_app.exchange import ME, find_cause, reply_of, request_for
 from client_app.limits import (
     BUSY_REPEATS,
@@ -33,7 +32,6 @@ from client_app.limits import (
     SESSION_RETRY_SECONDS,
     SILENT_SECONDS,
 )
-from client_app.models import Whoami
 from client_app.observation import States, responds
 from client_app.retries import OnNote
 from client_app.silence import SessionLostError, SilenceWatch
@@ -41,6 +39,9 @@ from peer.errors import PeerError, RequestFailed, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.connection import CoapsConnection
 from peer.net.problem import refused_session_seconds, retry_seconds
+
+if TYPE_CHECKING:
+    from client_app.models import Whoami
 
 _random = secrets.SystemRandom()
 _REPEATABLE: Final = frozenset({Code.GET, Code.FETCH, Code.PUT, Code.DELETE})
@@ -218,8 +219,10 @@ class DeviceSession:
             await asyncio.sleep(seconds)
         return True
 
-    async def me(self, *, timeout: float | None = REQUEST_SECONDS) -> Whoami:
+    async def me(self, *, timeout: float | None = REQUEST_SECONDS) -> "Whoami":
         """Ask the device who this client is."""
+        from client_app.decode import me_untrusted  # noqa: PLC0415 - most requests need it not
+
         reply = await self.request(Code.GET, "/".join(ME), timeout=timeout)
         return me_untrusted(reply.payload).whoami
 

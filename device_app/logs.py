@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from device_app.limits import LOG_BURST_RECORDS, LOG_PERIOD_SECONDS, LOG_SOURCE_LINES
 from peer.bounded_dict import BoundedDict
-from peer.terminal.text import EscapingFormatter
+from peer.terminal.log_format import EscapingFormatter
 
 
 class LogLimiter(logging.Filter):

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         WindowClosed,
         WrongCode,
     )
-    from peer.identity import Fingerprint
+    from peer.fingerprint import Fingerprint
     from peer.net.adverts import Advert
 else:  # hidden from type checkers, for which any name would exist
     import importlib
@@ -92,7 +92,7 @@ else:  # hidden from type checkers, for which any name would exist
             "PinMismatch RefusedByUser RequestFailed SessionFailed TimedOut Unreachable "
             "UnsupportedKey UsageError WindowClosed WrongCode"
         ),
-        "peer.identity": "Fingerprint",
+        "peer.fingerprint": "Fingerprint",
         "peer.net.adverts": "Advert",
     }
     _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -16,7 +16,6 @@ import errno
 import fcntl
 import os
 import stat
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -103,7 +102,7 @@ def atomic_write(
         FileExistsError: `replace` is false, and there is a file.
         OSError: the file cannot be written; the old content is still there.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=draft_prefix(path))  # 0600, O_EXCL
+    handle, name = _mkstemp(path.parent, draft_prefix(path))  # 0600, O_EXCL
     draft = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -163,7 +162,7 @@ def _rename_under_lock(draft: Path, path: Path) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise `OSError` if `atomic_write` could not create its new file in the folder of `path`."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=draft_prefix(path))
+    handle, name = _mkstemp(path.parent, draft_prefix(path))
     os.close(handle)
     Path(name).unlink()
 
@@ -246,3 +245,9 @@ def _objection(found: os.stat_result, *, writing: bool) -> str:
     if writing and found.st_nlink > 1:
         return "it has a second name (a hard link)"
     return ""
+
+
+def _mkstemp(folder: Path, prefix: str) -> tuple[int, str]:
+    import tempfile  # noqa: PLC0415 - slow to import, and most commands write no file
+
+    return tempfile.mkstemp(dir=folder, prefix=prefix)

@@ -9,7 +9,8 @@ from client_app.commands.device_argument import device_argument
 from client_app.commands.invocation import Invocation
 from client_app.errors import NotKnown
 from client_app.host_port import HostPort
-from client_app.models import KnownDevice
+from client_app.known_device import KnownDevice
+from client_app.terminal import render_known_devices  # noqa: F401 - registers the rendering of devices
 from peer.errors import UsageError
 
 

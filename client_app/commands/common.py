@@ -1,7 +1,5 @@
 """The classes of verbs, and the options that all verbs share."""
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +9,6 @@ import click
 
 from client_app.commands.device_argument import ONLY_DEVICE, DeviceArgument
 from client_app.commands.invocation import Invocation
-from client_app.limits import LEAST_ALARM_SECONDS
 from peer.errors import TimedOut
 from peer.terminal.param_types import Duration
 from peer.terminal.verb_search import resolved_verb
@@ -152,7 +149,15 @@ def _store_timeout(ctx: click.Context, _param: click.Parameter, seconds: float |
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
     """End what blocks after some seconds, with `TimedOut`; only in the main thread."""
-    if seconds is None or threading.current_thread() is not threading.main_thread():
+    if seconds is None:
+        yield
+        return
+    import signal  # noqa: PLC0415 - few commands have a timeout
+    import threading  # noqa: PLC0415 - as above
+
+    from client_app.limits import LEAST_ALARM_SECONDS  # noqa: PLC0415 - as above
+
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
 

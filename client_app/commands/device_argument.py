@@ -1,14 +1,15 @@
 """The argument DEVICE of verbs; it can be left out if only one device is paired."""
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from client_app.commands.invocation import Invocation
 from client_app.home import Home
-from peer.terminal.text import on_one_line
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., object] | click.Command)
 ONLY_DEVICE: Final = ""
@@ -88,8 +89,12 @@ def is_anything(_word: str) -> bool:
 
 def known_aliases(
     ctx: click.Context, _param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+) -> "list[CompletionItem]":
     """Shell completion of aliases; an error gives no completions."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only completion needs it
+
+    from peer.terminal.text import on_one_line  # noqa: PLC0415 - as above
+
     invocation = ctx.find_object(Invocation)
     home = invocation.home if invocation else Home.at()
     try:

@@ -13,6 +13,7 @@ from client_app.commands.invocation import Invocation
 from client_app.limits import ADVERTS
 from client_app.models import DiscoveredDevice, KnownDevice
 from client_app.shared_ids import shared_id_notice
+from client_app.terminal import render_devices  # noqa: F401 - registers the rendering of the result
 from peer.terminal.param_types import Duration
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from client_app.commands.device_argument import known_aliases
 from client_app.commands.invocation import Invocation
 from client_app.deadline import Deadline
 from client_app.models import Check
+from client_app.terminal import render_checks  # noqa: F401 - registers the rendering of checks
 
 
 @click.command(cls=NetworkVerb, epilog="handfast doctor kitchen")
@@ -22,6 +23,7 @@ async def command(invocation: Invocation, device: str) -> AsyncIterator[Check]:
     """
     from client_app.doctor import diagnose  # noqa: PLC0415 - slow; see `invocation`
 
-    async with Deadline(invocation.seconds_left()), invocation.client() as client:
+    deadline = Deadline(invocation.seconds_left(), stated=invocation.timeout)
+    async with deadline, invocation.client() as client:
         async for check in diagnose(client, device):
             yield check

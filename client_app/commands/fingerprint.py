@@ -7,6 +7,7 @@ import click
 from client_app.commands.common import Verb
 from client_app.commands.invocation import Invocation
 from client_app.models import OwnKey
+from client_app.terminal import render_devices  # noqa: F401 - registers the rendering of the result
 from peer.identity import Identity
 
 

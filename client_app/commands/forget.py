@@ -5,7 +5,8 @@ import click
 from client_app.commands.common import Verb
 from client_app.commands.device_argument import device_argument
 from client_app.commands.invocation import Invocation
-from client_app.models import KnownDevice
+from client_app.known_device import KnownDevice
+from client_app.terminal import render_known_devices  # noqa: F401 - registers the rendering of devices
 
 
 @click.command(cls=Verb, epilog="handfast forget kitchen")

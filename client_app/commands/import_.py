@@ -11,6 +11,7 @@ from client_app.commands.invocation import Invocation
 from client_app.known_devices_format import imported_untrusted
 from client_app.limits import DEVICES_FILE_BYTES
 from client_app.models import IMPORTED, KnownDevice
+from client_app.terminal import render_known_devices  # noqa: F401 - registers the rendering of devices
 from peer.errors import Malformed
 
 _ADVICE: Final = "Give a file that `handfast export` has written."

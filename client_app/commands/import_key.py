@@ -13,6 +13,7 @@ from client_app.commands.common import Verb
 from client_app.commands.invocation import Invocation
 from client_app.limits import KEY_FILE_BYTES
 from client_app.models import OwnKey
+from client_app.terminal import render_devices  # noqa: F401 - registers the rendering of the result
 from peer.errors import IdentityError, UsageError
 from peer.files import open_regular
 from peer.identity import Identity

@@ -5,17 +5,15 @@ Modules that use the network are slow to import, so they are imported when a ver
 
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from client_app.clock import wall_clock
 from client_app.home import Home
 from client_app.terminal.screen import Screen
 from peer.errors import UsageError
-from peer.terminal.durations import past_times
-from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from client_app.client import Client
     from client_app.known_devices import DeviceBook
 
@@ -74,13 +72,7 @@ class Invocation:
 
     def knows(self, text: str) -> bool:
         """Whether a text is the alias, the ID or the fingerprint of a paired device."""
-        from client_app.errors import NotKnown  # noqa: PLC0415 - see above
-
-        try:
-            self.book.find(text)
-        except NotKnown:
-            return False
-        return True
+        return self.book.has(text)
 
     def draw_qr(self, text: str) -> None:
         """Print the QR code of a text to stderr, or say why it does not fit."""
@@ -100,14 +92,17 @@ class Invocation:
     async def agreed_to_times(
         self,
         *,
-        begin: float | timedelta | None = None,
-        end: float | timedelta | None,
+        begin: "float | timedelta | None" = None,
+        end: "float | timedelta | None",
         yes: bool,
     ) -> None:
         """Ask for confirmation if a time has passed, by the clock of this machine.
 
         Raises as `agreed` does.
         """
+        from client_app.clock import wall_clock  # noqa: PLC0415 - see above
+        from peer.terminal.durations import past_times  # noqa: PLC0415 - see above
+
         if past := past_times(wall_clock(), begin=begin, end=end):
             await self.agreed(f"{past} Continue?", yes=yes)
 
@@ -117,6 +112,7 @@ class Invocation:
         Raises `UsageError` without a terminal, `Declined` if the answer is no.
         """
         from client_app.errors import Declined  # noqa: PLC0415 - see above
+        from peer.terminal.text import on_one_line  # noqa: PLC0415 - see above
 
         if yes:
             return

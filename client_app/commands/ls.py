@@ -9,6 +9,7 @@ from client_app.commands.device_argument import optional_device
 from client_app.commands.invocation import Invocation
 from client_app.links import links_untrusted
 from client_app.models import Resources
+from client_app.terminal import render_devices  # noqa: F401 - registers the rendering of the result
 
 
 @click.command(cls=NetworkVerb, epilog="handfast ls kitchen")

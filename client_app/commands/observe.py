@@ -11,6 +11,7 @@ from client_app.commands.device_argument import is_path, optional_device
 from client_app.commands.invocation import Invocation
 from client_app.content import Reply
 from client_app.limits import CONNECT_SECONDS, REQUEST_SECONDS
+from client_app.terminal import render_replies  # noqa: F401 - registers the rendering of responses
 
 
 @click.command(cls=NetworkVerb, epilog="handfast observe kitchen /board --count 5")

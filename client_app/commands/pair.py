@@ -17,6 +17,7 @@ from client_app.models import Paired
 from client_app.pairing.arguments import AskCode, AskName, is_invite, parse_label
 from client_app.pairing.method_choice import meaning
 from client_app.pairing.targets import check_target
+from client_app.terminal import render_devices  # noqa: F401 - registers the rendering of the result
 from client_app.terminal.picture import picture_path, text_in_picture
 from client_app.terminal.screen import Screen
 from peer.errors import Malformed, UsageError

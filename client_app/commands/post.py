@@ -10,6 +10,7 @@ from client_app.commands.common import NetworkVerb
 from client_app.commands.device_argument import is_path, optional_device
 from client_app.commands.invocation import Invocation
 from client_app.content import Reply
+from client_app.terminal import render_replies  # noqa: F401 - registers the rendering of responses
 
 
 @click.command(cls=NetworkVerb, epilog="handfast post kitchen /door --data open")

@@ -6,6 +6,7 @@ from client_app.commands.common import NetworkVerb
 from client_app.commands.device_argument import optional_device
 from client_app.commands.invocation import Invocation
 from client_app.models import Whoami
+from client_app.terminal import render_devices  # noqa: F401 - registers the rendering of the result
 
 
 @click.command(cls=NetworkVerb, epilog="handfast whoami kitchen")

@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from client_app.host_port import HostPort
-from client_app.models import DiscoveredDevice, KnownDevice, OwnKey, Resources, Whoami
-from client_app.terminal.render import FORMATS, NEXT_STEPS, as_json, as_text, lists
+from client_app.models import DiscoveredDevice, OwnKey, Paired, Resources, Whoami
+from client_app.terminal import render_known_devices  # noqa: F401 - registers the rendering of devices
+from client_app.terminal.render import NEXT_STEPS, as_json, as_text, lists
+from client_app.terminal.render_replies import FORMATS
 from peer.digit_groups import in_groups
-from peer.pairing.methods import Method
 from peer.terminal.durations import format_time
 from peer.terminal.layout import fields, table
 from peer.terminal.text import on_one_line
@@ -36,11 +37,6 @@ NEXT_STEPS[Resources] = "The device has no resources that you may see."
 
 
 @as_json.register
-def _(value: KnownDevice) -> dict[str, object]:
-    return value.record()
-
-
-@as_json.register
 def _(value: Resources) -> dict[str, object]:
     return {"resources": [asdict(one) for one in value.resources]}
 
@@ -55,38 +51,22 @@ def _(value: OwnKey) -> dict[str, object]:
     }
 
 
+@as_json.register
+def _(value: Paired) -> dict[str, object]:
+    return {**value.device.record(), "new": value.is_new, "until": value.until}
+
+
 # -- for people -----------------------------------------------------------------------------------
 
 
 @as_text.register
-def _(value: KnownDevice) -> str:
-    return _known_devices([value])
-
-
-def _known_devices(devices: Sequence[KnownDevice]) -> str:
-    rows = [
-        (
-            one.alias,
-            one.fingerprint.device_id,
-            f"{one.user} ({one.role})" if one.role else one.user or "-",
-            ", ".join(dict.fromkeys(filter(None, (one.last_seen, *one.addresses)))) or "-",
-            _how(one),
-        )
-        for one in devices
-    ]
-    # With one leading space, a fingerprint just fits into 80 columns.
-    below = [f" {one.fingerprint.grouped}" for one in devices]
-    headers = ("ALIAS", "ID", "YOU", "ADDRESS", "PAIRED")
-    return "\n".join(table(rows, headers=headers, below=below))
-
-
-def _how(device: KnownDevice) -> str:
-    """How this client was paired with a device; nothing else authenticates an imported one."""
-    if device.is_imported:
-        return f"not yet: handfast pair {device.alias}"
-    method = Method.named(device.method)
-    is_unverified = method is not None and not method.spec.verifies_key
-    return f"by {device.method}" + (", *unverified*" if is_unverified else "")
+def _(value: Paired) -> str:
+    device = value.device
+    word = "paired with" if value.is_new else "already paired with"
+    until = f", until {format_time(value.until)}" if value.until is not None else ""
+    # A device does not tell every role its user name.
+    who = f" as user {device.user}, role {device.role}" if device.user else ""
+    return on_one_line(f"{word} {device.alias}{who}{until}")
 
 
 @as_text.register
@@ -113,7 +93,6 @@ def _discovered(value: DiscoveredDevice) -> tuple[str, ...]:
     return value.name, device_id, where, window, known
 
 
-lists[KnownDevice] = _known_devices
 lists[DiscoveredDevice] = _discovered_devices
 
 

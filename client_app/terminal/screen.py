@@ -1,31 +1,37 @@
-"""Messages, progress and questions of `handfast`, on stderr."""
+"""Messages, progress and questions of `handfast`, on stderr.
 
-import asyncio
+Every command has a screen, so it imports what asks and waits when a verb does.
+"""
+
+from __future__ import annotations
+
 import itertools
-import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
-from client_app.limits import SHOWN_AFTER_SECONDS, TURN_SECONDS
 from peer.errors import UsageError
-from peer.pasted import compact
-from peer.terminal import prompts
-from peer.terminal.layout import folded, width_of
-from peer.terminal.prompts import discard_typed_input, read_line, yes_or_no
-from peer.terminal.text import on_one_line
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
 
 
-@dataclass(eq=False, slots=True)
 class _Wait:
     """A wait of the command; `until` is the loop's time of its end, 0 if that is unknown."""
 
-    text: str
-    until: float
+    __slots__ = ("text", "until")
+
+    def __init__(self, text: str, until: float) -> None:
+        self.text = text
+        self.until = until
 
     def line(self, turn: str, now: float) -> str:
+        import shutil  # noqa: PLC0415 - see above
+
+        from peer.terminal.text import on_one_line  # noqa: PLC0415 - see above
+
         left = f" {max(0.0, self.until - now):.0f} s" if self.until else ""
         most = shutil.get_terminal_size().columns - len(f"{turn}  …{left}") - 1
         return f"{turn} {on_one_line(self.text)[: max(most, 0)]} …{left}"
@@ -48,6 +54,8 @@ class Screen:
     @property
     def can_ask(self) -> bool:
         """Whether a person can be asked: stdin and stderr are both a terminal."""
+        from peer.terminal import prompts  # noqa: PLC0415 - see above
+
         return prompts.can_ask()
 
     def say(self, text: str) -> None:
@@ -57,6 +65,9 @@ class Screen:
 
     def warn(self, text: str) -> None:
         """Print a message, also with `-q`."""
+        from peer.terminal.layout import folded, width_of  # noqa: PLC0415 - see above
+        from peer.terminal.text import on_one_line  # noqa: PLC0415 - see above
+
         self.done()
         for line in folded(on_one_line(text), indent="  ", width=width_of(sys.stderr)):
             click.echo(line, err=True)
@@ -76,6 +87,8 @@ class Screen:
 
         If there are several waits, the one that began last is shown.
         """
+        import asyncio  # noqa: PLC0415 - see above
+
         loop = asyncio.get_running_loop()
         wait = _Wait(text, loop.time() + seconds if seconds else 0.0)
         self._waits.append(wait)
@@ -105,6 +118,10 @@ class Screen:
             click.echo("\r\x1b[K", err=True, nl=False)
 
     async def _show_waits(self) -> None:
+        import asyncio  # noqa: PLC0415 - see above
+
+        from client_app.limits import SHOWN_AFTER_SECONDS, TURN_SECONDS  # noqa: PLC0415 - see above
+
         loop = asyncio.get_running_loop()
         await asyncio.sleep(SHOWN_AFTER_SECONDS)
         for turn in itertools.cycle("|/-\\"):
@@ -119,6 +136,9 @@ class Screen:
 
         The end of input counts as no. Raises `UsageError` without a terminal.
         """
+        from peer.pasted import compact  # noqa: PLC0415 - see above
+        from peer.terminal.prompts import PLEASE_ANSWER, yes_or_no  # noqa: PLC0415 - see above
+
         line = await self.read(f"{question} ")
         while line is not None:
             number = compact(line)
@@ -127,7 +147,7 @@ class Screen:
             answer = yes_or_no(line)
             if answer is not None:
                 return answer
-            line = await self.read(prompts.PLEASE_ANSWER)
+            line = await self.read(PLEASE_ANSWER)
         return False
 
     async def read(self, question: str) -> str | None:
@@ -135,6 +155,11 @@ class Screen:
 
         Raises `UsageError` without a terminal.
         """
+        import asyncio  # noqa: PLC0415 - see above
+
+        from peer.terminal.prompts import discard_typed_input, read_line  # noqa: PLC0415 - see above
+        from peer.terminal.text import on_one_line  # noqa: PLC0415 - see above
+
         if not self.can_ask:
             raise UsageError(
                 "this command needs a terminal to ask a question",

@@ -10,7 +10,6 @@ import unicodedata
 import zlib
 from collections.abc import Sequence
 from typing import Final
-from xml.sax.saxutils import escape
 
 _ROWS, _COLUMNS = 7, 5
 _LETTER: Final = _COLUMNS + 1  # columns of a letter with the gap behind it
@@ -85,6 +84,8 @@ def captioned_png(modules: Sequence[Sequence[bool]], scale: int, lines: Sequence
 
 def captioned_svg(picture: bytes, lines: Sequence[str]) -> bytes:
     """Return an SVG picture with the lines below it, centred; its text is escaped."""
+    from xml.sax.saxutils import escape  # noqa: PLC0415 - it imports urllib and http
+
     size = _SVG_SIZE.search(picture)
     shown = [line for line in lines if line]
     if size is None or not shown:

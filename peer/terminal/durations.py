@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import Final
 
 from peer.errors import UsageError
-from peer.terminal.time_spellings import hint
 
 TIME_EXAMPLES: Final = (
     "2d (from now), 2030-12-24, 2030-12-24T18:00 (local time), or seconds since 1970"
@@ -68,7 +67,7 @@ def parse_duration(text: str) -> float:
         seconds = sum(float(one[1]) * _UNITS[one[2]] for one in pieces)
     if not 0 < seconds <= LONGEST_SECONDS:
         raise UsageError(
-            f"{text!r} is not a duration{hint(plain, is_duration=True)}", advice=_DURATION_ADVICE
+            f"{text!r} is not a duration{_hint(plain, is_duration=True)}", advice=_DURATION_ADVICE
         )
     return seconds
 
@@ -96,7 +95,7 @@ def parse_time(text: str, *, whole_day: bool = False) -> float | timedelta:
     except OverflowError:
         raise UsageError(f"{text!r} is not a time{_TOO_LATE}", advice=_TIME_ADVICE) from None
     except (UsageError, ValueError, OSError):
-        why = _wrong_clock(plain) or hint(plain.lower())
+        why = _wrong_clock(plain) or _hint(plain.lower())
         raise UsageError(f"{text!r} is not a time{why}", advice=_TIME_ADVICE) from None
 
 
@@ -118,6 +117,12 @@ def past_times(
         if time and not isinstance(time, timedelta) and time <= now
     ]
     return " ".join(found)
+
+
+def _hint(text: str, *, is_duration: bool = False) -> str:
+    from peer.terminal.time_spellings import hint  # noqa: PLC0415 - only an error needs it
+
+    return hint(text, is_duration=is_duration)
 
 
 class _NoSuchTime(UsageError):

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Final, TextIO
 
 from peer.digit_groups import in_groups
-from peer.identity import Fingerprint
+from peer.fingerprint import Fingerprint
 from peer.terminal.text import on_one_line
 
 _GAP: Final = "  "

@@ -1,4 +1,7 @@
-"""Option types that both command lines share: durations and times."""
+"""Option types that both command lines share: durations and times.
+
+The parser is imported when an option is given.
+"""
 
 import re
 from datetime import timedelta
@@ -7,7 +10,6 @@ from typing import Final
 import click
 
 from peer.errors import UsageError
-from peer.terminal.durations import LONGEST_SECONDS, parse_duration, parse_time
 
 _ZERO: Final = re.compile(r"0+(\.0+)? ?(ms|s)?")
 
@@ -20,7 +22,7 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
-    def __init__(self, longest: float = LONGEST_SECONDS, *, least: float | None = None) -> None:
+    def __init__(self, longest: float | None = None, *, least: float | None = None) -> None:
         self._longest = longest
         self._least = least
 
@@ -30,11 +32,13 @@ class Duration(click.ParamType[float]):
         """Return seconds, or fail with a usage error."""
         if self._least == 0 and _ZERO.fullmatch(str(value).strip()):
             return 0.0
+        from peer.terminal.durations import parse_duration  # noqa: PLC0415 - see above
+
         try:
             seconds = parse_duration(str(value))
         except UsageError as error:
             self.fail(f"{error}. {error.advice}", param, ctx)
-        if seconds > self._longest:
+        if self._longest is not None and seconds > self._longest:
             self.fail(f"{value!r} is more than {self._longest:.0f} s", param, ctx)
         return seconds
 
@@ -51,6 +55,8 @@ class Time(click.ParamType[float | timedelta]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | timedelta:
         """Return what `parse_time` returns, or fail with a usage error."""
+        from peer.terminal.durations import parse_time  # noqa: PLC0415 - see above
+
         try:
             return parse_time(str(value), whole_day=self._whole_day)
         except UsageError as error:

@@ -4,7 +4,6 @@ A line is read without a thread, so a question can be cancelled while a person i
 typed before a question is discarded, so it cannot answer it.
 """
 
-import asyncio
 import codecs
 import contextlib
 import os
@@ -92,6 +91,8 @@ def _explained() -> Iterator[None]:
 
 async def read_line(descriptor: int = 0) -> str | None:
     """Read the next line; None at the end of input. If cancelled, nothing is read."""
+    import asyncio  # noqa: PLC0415 - loaded already if there is a loop; slow for other commands
+
     loop = asyncio.get_running_loop()
     typed: asyncio.Future[bytes] = loop.create_future()
 

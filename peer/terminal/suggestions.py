@@ -1,7 +1,6 @@
 """Suggestions for a word that is not known: the verb that a person probably meant."""
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +17,8 @@ def did_you_mean(
         known: the words that exist.
         synonyms: words that other programs use, each with one of `known`.
     """
+    from difflib import get_close_matches  # noqa: PLC0415 - only an error needs it
+
     plain = word.casefold()
     names = list(known)
     found = get_close_matches(plain, names, n=3, cutoff=0.6)

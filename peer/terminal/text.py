@@ -6,7 +6,6 @@ character that is not visible is replaced by its number, on the screen and in JS
 """
 
 import json
-import logging
 import re
 import unicodedata
 
@@ -34,14 +33,6 @@ def json_text(value: object, *, ascii_only: bool = False) -> str:
     """
     text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
     return _UNUSUAL.sub(_escaped_in_json, text)  # all others are inside a string
-
-
-class EscapingFormatter(logging.Formatter):
-    """A formatter of log records, which may contain text from a peer."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format the record and escape it; a traceback keeps its lines."""
-        return on_lines(super().format(record))
 
 
 def _escaped(found: re.Match[str]) -> str:

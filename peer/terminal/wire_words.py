@@ -6,8 +6,6 @@ from typing import Final
 
 import click
 
-from peer.terminal.durations import format_duration
-
 _FIELD: Final = re.compile(r"(?P<field>[a-z_]+) is missing or is not (?P<expected>.+)", re.DOTALL)
 _UP_TO: Final = re.compile(
     r"a (number above 0 and at most|time up to) (?P<most>[0-9]{1,12})( seconds)?"
@@ -57,6 +55,8 @@ def in_typed_words(message: str, advice: str, options: Mapping[str, str]) -> tup
     if found is None or found["field"] not in options:
         return message, advice
     option, expected = options[found["field"]], found["expected"]
+    from peer.terminal.durations import format_duration  # noqa: PLC0415 - only an error needs it
+
     if most := _UP_TO.fullmatch(expected):
         expected = f"a duration of at most {format_duration(float(most['most']))}"
     for wire, typed in _EXPECTED:

@@ -185,8 +185,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
     monkeypatch.setattr(screen_module, "sys", SimpleNamespace(stderr=made, stdin=sys.stdin))
     monkeypatch.setattr(click, "echo", echo)
-    monkeypatch.setattr(screen_module, "SHOWN_AFTER_SECONDS", 0.02)
-    monkeypatch.setattr(screen_module, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr("client_app.limits.SHOWN_AFTER_SECONDS", 0.02)
+    monkeypatch.setattr("client_app.limits.TURN_SECONDS", 0.01)
     return made
 
 
@@ -213,7 +213,7 @@ async def test_a_wait_is_shown_after_a_while_and_removed_at_its_end(terminal: Te
 async def test_a_short_wait_is_not_shown(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(screen_module, "SHOWN_AFTER_SECONDS", 60.0)
+    monkeypatch.setattr("client_app.limits.SHOWN_AFTER_SECONDS", 60.0)
     screen = Screen()
     end = screen.begin_wait("connecting")
     await asyncio.sleep(0.02)

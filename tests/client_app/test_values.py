@@ -7,7 +7,9 @@ import pytest
 from client_app.content import Format, Reply, encoded
 from client_app.host_port import HostPort
 from client_app.models import Check, CheckResult, DiscoveredDevice, KnownDevice, Whoami
-from client_app.terminal.render import as_json, as_text, json_line, readable
+from client_app.terminal import render_checks, render_devices  # noqa: F401 - registers types
+from client_app.terminal.render import as_json, as_text, json_line
+from client_app.terminal.render_replies import readable
 from peer import cbor
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint

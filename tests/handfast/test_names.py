@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import pydoc
 import subprocess
@@ -87,6 +88,19 @@ def named_types(hint: object) -> set[type]:
     return found
 
 
+def names_for_type_checkers(module: str) -> dict[str, object]:
+    """The names that a module imports below `if TYPE_CHECKING`."""
+    source = inspect.getsource(sys.modules[module])
+    return {
+        alias.name: getattr(importlib.import_module(node.module or ""), alias.name)
+        for block in ast.walk(ast.parse(source))
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
 @FACES
 @pytest.mark.parametrize("owner", CLASSES)
 def test_values_of_the_interface_have_a_name_here(face: ModuleType, owner: str) -> None:
@@ -94,7 +108,8 @@ def test_values_of_the_interface_have_a_name_here(face: ModuleType, owner: str) 
     internal = {"CoapsConnection", "Net", "Address", "Limits", "BlockingIterator"}
     for name, method in public_methods(getattr(face, owner)).items():
         wrapped = inspect.unwrap(typing.cast("typing.Any", method))
-        for hint in typing.get_type_hints(wrapped, localns={"Advert": handfast.Advert}).values():
+        names = names_for_type_checkers(wrapped.__module__)
+        for hint in typing.get_type_hints(wrapped, localns=names).values():
             for one in named_types(hint):
                 ours = one.__module__.partition(".")[0] in {"client_app", "peer"}
                 if ours and one.__name__ not in internal:

@@ -60,10 +60,10 @@ TYPES = {
     "handfast.sync.Client().connect('x').get('/').value": "Any",
     "handfast.sync.Client().connect('x').iam.users()": "tuple[client_app.models.User, ...]",
     "handfast.sync.Client().discover()": "list[peer.net.adverts.Advert]",
-    "handfast.sync.Client().pair('x').device.fingerprint": "peer.identity.Fingerprint",
+    "handfast.sync.Client().pair('x').device.fingerprint": "peer.fingerprint.Fingerprint",
     "[one.text for one in handfast.sync.Client().connect('x').observe('/')]": "list[str]",
     "handfast.NotPaired('x').advice": "str",
-    "handfast.Client().devices": "list[client_app.models.KnownDevice]",
+    "handfast.Client().devices": "list[client_app.known_device.KnownDevice]",
 }
 
 

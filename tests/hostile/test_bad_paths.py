@@ -17,7 +17,7 @@ import aiocoap.resource
 import pytest
 
 from client_app import Client
-from client_app.client import Comparison
+from client_app.pairing.ceremony import Comparison
 from device_app.pairing.events import PairingEventKind
 from peer.net.address import Address
 from peer.net.discovery import Advert

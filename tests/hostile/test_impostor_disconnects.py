@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from client_app.client import Comparison
     from client_app.models import Paired
+    from client_app.pairing.ceremony import Comparison
     from peer.net.remote import PeerIdentity
     from peer.pairing.ceremony import Ceremony, Fields
     from peer.pairing.sides import DeviceSide

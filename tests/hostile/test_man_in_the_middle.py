@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import aiocoap
 import pytest
 
-from client_app.client import Comparison
 from client_app.pairing import ceremony
+from client_app.pairing.ceremony import Comparison
 from peer import cbor
 from peer.errors import PinMismatch, WrongCode
 from peer.identity import Fingerprint, Identity

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from client_app.client import Comparison
 from client_app.errors import Declined
 from client_app.pairing import ceremony
+from client_app.pairing.ceremony import Comparison
 from client_app.pairing.method_choice import MethodInputs
 from peer.errors import PinMismatch, RefusedByUser, UsageError
 from peer.identity import Identity

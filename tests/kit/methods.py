@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client_app import Client
-from client_app.client import Comparison
+from client_app.pairing.ceremony import Comparison
 from device_app.pairing import labels
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.pairing.binding import Channel

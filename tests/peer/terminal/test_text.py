@@ -7,7 +7,8 @@ import unicodedata
 
 import pytest
 
-from peer.terminal.text import EscapingFormatter, json_text, on_lines, on_one_line
+from peer.terminal.log_format import EscapingFormatter
+from peer.terminal.text import json_text, on_lines, on_one_line
 
 VISIBLE = "Küche 台所 naïve – “quotes” ✓"
 HOSTILE = {

@@ -1,0 +1,65 @@
+"""The modules that a command loads, in a process of its own."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+from tests.kit.waiting import TIMEOUT_SECONDS
+
+PROBE: Final = """
+import sys
+before = set(sys.modules)
+from handfast.__main__ import {function}
+sys.argv = {argv!r}
+try:
+    {function}()
+except SystemExit as end:
+    code = int(end.code or 0)
+print([code, sorted(set(sys.modules) - before)], file=sys.stderr)
+"""
+
+SLOW_OF_PYTHON: Final = {
+    *("asyncio", "ctypes", "difflib", "email", "hashlib", "html", "http", "importlib.metadata"),
+    *("importlib.resources", "json", "logging", "multiprocessing", "pickle", "random", "shutil"),
+    *("socket", "sqlite3", "ssl", "subprocess", "tempfile", "tomllib", "traceback", "unittest"),
+    *("urllib.request", "xml", "zipfile"),
+}
+"""Packages of Python of which each takes milliseconds to import."""
+
+
+def loaded_by(*argv: str, env: Mapping[str, str] | None = None) -> set[str]:
+    """Return the modules that a command loads."""
+    kept = {name: text for name, text in os.environ.items() if "COV" not in name}
+    function = "main" if argv[0] == "handfast" else "device"
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(function=function, argv=list(argv))],
+        env={**kept, "HANDFAST_INTERFACES": "127.0.0.1", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=True,
+    )
+    code, modules = ast.literal_eval(done.stderr.splitlines()[-1])
+    assert code == 0, done
+    return set(modules)
+
+
+def packages(modules: set[str]) -> set[str]:
+    """Return the packages of other projects, and the slow ones of Python, that have been loaded."""
+    foreign = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - OWN
+    return {name for name in foreign if not name.startswith("_")} | modules & SLOW_OF_PYTHON
+
+
+OWN: Final = frozenset({"client_app", "device_app", "handfast", "iam", "peer"})
+
+
+def own_modules(modules: set[str]) -> set[str]:
+    """Return our modules among those that have been loaded, without packages."""
+    return {
+        name
+        for name in modules
+        if name.partition(".")[0] in OWN and not any(one.startswith(f"{name}.") for one in modules)
+    }
