@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import importlib
 import os
 import stat
 from collections.abc import Iterator
@@ -143,6 +144,23 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+_late_modules: set[str] = set()
+
+
+def import_before_acting(*modules: str) -> None:
+    """Name modules that are imported at first use. Root imports them before it changes its user.
+
+    That user may not be able to read them.
+    """
+    _late_modules.update(modules)
+
+
+def _import_late_modules() -> None:
+    for module in sorted(_late_modules):
+        with suppress(ImportError):  # it is an error where it is used
+            importlib.import_module(module)
+
+
 @contextmanager
 def acting_as_owner_of(folder: Path) -> Iterator[None]:
     """Give root the effective user and group of the folder's owner, inside the block.
@@ -154,9 +172,10 @@ def acting_as_owner_of(folder: Path) -> Iterator[None]:
     if owner is None:
         yield
         return
-    # Otherwise read at first use, as the other user:
+    # Otherwise read at first use, as the other user, who may not be able to read them:
     for codec in ("ascii", "utf-8", "utf-8-sig", "idna"):
         codecs.lookup(codec)
+    _import_late_modules()
     groups, gid = os.getgroups(), os.getegid()
     os.setgroups([owner.st_gid])
     os.setegid(owner.st_gid)
@@ -173,6 +192,7 @@ def become_owner_of(folder: Path) -> None:
     """Become the folder's owner for the rest of the process's life."""
     owner = other_owner(folder)
     if owner is not None:
+        _import_late_modules()
         os.setgroups([owner.st_gid])
         os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
         os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)

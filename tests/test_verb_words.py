@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from client_app.cli import main as client
 from device_app.cli import main as device
-from device_app.commands.common import SYNONYMS
+from device_app.commands.verbs import SYNONYMS
 from peer.terminal.wire_words import FIELDS, options_by_field
 from tests.kit.daemon import Daemon, run
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from device_app.commands.common import CommandLine, Verb
+from device_app.commands.common import CommandLine
 from device_app.commands.passphrase import passphrase, passphrase_option
+from device_app.commands.verbs import Verb
 from device_app.console import backup as backups
 from device_app.console.console import Console
 from device_app.console.sealed_key import RANDOM_BYTES, check_passphrase

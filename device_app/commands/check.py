@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from device_app.commands.common import CommandLine, Verb
+from device_app.commands.common import CommandLine
+from device_app.commands.verbs import Verb
 from device_app.console.start_check import check_start
 from device_app.terminal.render_check import check_lines
 from peer.terminal.exit_codes import ExitCode

@@ -1,21 +1,17 @@
-"""The options that all verbs share, and how a verb reaches the device."""
+"""What a verb gets from the shared options, and how it reaches the device."""
 
 import asyncio
 import os
-import re
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import ClassVar, Concatenate, Final, NoReturn, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import click
 
-from device_app.commands.outcome import outcome, put_error
+from device_app.commands.outcome import put_error
 from device_app.console import running
 from device_app.console.console import Console
 from device_app.console.control_client import ControlClient
@@ -28,40 +24,12 @@ from device_app.settings.paths import Paths
 from device_app.terminal import output
 from iam.errors import IamError, StoreBusy
 from peer.errors import PeerError
-from peer.terminal import prompts, streams
+from peer.terminal import prompts
 from peer.terminal.durations import past_times
-from peer.terminal.exit_codes import EXIT_CODE_MEANINGS
-from peer.terminal.usage_errors import wants_json
-from peer.terminal.verb_search import resolved_verb
 from peer.terminal.wire_words import in_typed_words, options_by_field
 
-_SENTENCE: Final = 200  # characters; click cuts a longer description of a verb
 _P = ParamSpec("_P")
 _AnswerT = TypeVar("_AnswerT")
-
-SYNONYMS: Final = MappingProxyType(
-    {
-        "approve": "accept",
-        "audit": "events",
-        "daemon": "run",
-        "deny": "refuse",
-        "factory-reset": "reset",
-        "id": "fingerprint",
-        "key": "fingerprint",
-        "log": "logs",
-        "pair": "open",
-        "qr": "label",
-        "reject": "refuse",
-        "revoke": "users",
-        "rules": "policy",
-        "serve": "run",
-        "setup": "init",
-        "start": "run",
-        "time": "clock",
-    }
-)
-"""Words of other programs, each with the verb that does this here."""
-
 F = TypeVar("F", bound=Callable[..., object] | click.Command)
 _EventT = TypeVar("_EventT", bound=Mapping[str, object])
 
@@ -194,109 +162,7 @@ def yes_option(function: F) -> F:
     return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(function)
 
 
-class _Described:
-    """Adds the shared options and an example to a click command."""
-
-    params: list[click.Parameter]
-    example: str
-
-    def __init__(self, *args: object, example: str, **options: object) -> None:
-        super().__init__(*args, **options)
-        self.example = example
-        self.params += _shared_options()
-
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example."""
-        with formatter.section("Example"):
-            formatter.write_text(self.example)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of verbs, each with its first sentence in full."""
-        if isinstance(self, click.Group):
-            verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-            with formatter.section("Verbs"):
-                formatter.write_dl(
-                    [(name, verb.get_short_help_str(_SENTENCE)) for name, verb in verbs if verb]
-                )
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Take over the shared options, and run the command; errors name the options of it."""
-        _use_options(ctx)
-        try:
-            return super().invoke(ctx)  # type: ignore[misc]  # the method of the click class
-        except (AppError, PeerError) as error:
-            _name_options(error, self.params)
-            raise
-
-
-class Verb(_Described, click.Command):
-    """A verb."""
-
-
-class Family(_Described, click.Group):
-    """A family of verbs, as in `users add`."""
-
-    synonyms: ClassVar[Mapping[str, str]] = MappingProxyType({})
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a verb; an error suggests the one that was probably meant."""
-        return resolved_verb(self, super().resolve_command, ctx, args, self.synonyms)
-
-
-class TopLevel(Family):
-    """`handfast-device` itself: prints errors to stderr, and returns the exit codes."""
-
-    synonyms = SYNONYMS
-
-    def main(  # type: ignore[override]  # it never returns
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **_settings: object
-    ) -> NoReturn:
-        """Run the command line, and exit with its exit code."""
-        streams.prepare()
-        words = sys.argv[1:] if args is None else list(args)
-        run = partial(super().main, words, prog_name, standalone_mode=False)
-        is_verbose = any(re.fullmatch(r"-v+|--verbose", word) for word in words)
-        sys.exit(outcome(run, as_json=wants_json(words), is_verbose=is_verbose))
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """All verbs, in the order in which a new user needs them."""
-        return list(self.commands)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example and the exit codes."""
-        super().format_epilog(ctx, formatter)
-        with formatter.section("Exit codes"):
-            codes = (f"{code:d} {meaning}" for code, meaning in EXIT_CODE_MEANINGS.items())
-            formatter.write_text(", ".join(codes))
-
-
-def _name_options(error: AppError | PeerError, params: Sequence[click.Parameter]) -> None:
-    """Name the options of a command in its error, instead of the fields that they fill."""
-    message, advice = in_typed_words(str(error), error.advice, options_by_field(params))
-    if message != str(error):
-        error.args, error.advice = (message,), advice
-
-
-def _shared_options() -> list[click.Parameter]:
-    """The options that can be given before or after a verb."""
-    return [
-        click.Option(
-            ["--home"],
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help="Folder of all files of the device.  [default: the system's or your user's]",
-        ),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, schema 1."),
-        click.Option(
-            ["-q", "--quiet"], is_flag=True, help="Print no messages, only results and errors."
-        ),
-        click.Option(["-v", "--verbose"], count=True, help="Print more messages; -vv prints all."),
-    ]
-
-
-def _use_options(ctx: click.Context) -> None:
+def use_options(ctx: click.Context) -> None:
     """Combine the shared options given here with those given before the verb."""
     home: Path | None = ctx.params.pop("home")
     as_json, quiet = ctx.params.pop("as_json"), ctx.params.pop("quiet")
@@ -311,3 +177,10 @@ def _use_options(ctx: click.Context) -> None:
     else:
         paths = before.paths
     ctx.obj = CommandLine(paths, as_json, verbosity)
+
+
+def name_options(error: AppError | PeerError, params: Sequence[click.Parameter]) -> None:
+    """Name the options of a command in its error, instead of the fields that they fill."""
+    message, advice = in_typed_words(str(error), error.advice, options_by_field(params))
+    if message != str(error):
+        error.args, error.advice = (message,), advice

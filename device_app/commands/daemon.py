@@ -9,7 +9,8 @@ import click
 
 from device_app import logs
 from device_app.access.bodies import KeyRequest, UserRequest
-from device_app.commands.common import CommandLine, Verb
+from device_app.commands.common import CommandLine
+from device_app.commands.verbs import Verb
 from device_app.console import offline
 from device_app.console.console import Console
 from device_app.console.views import StatusAnswer, WindowView

@@ -5,7 +5,8 @@ import sys
 import click
 
 from device_app.access.records import RecordView
-from device_app.commands.common import CommandLine, Verb
+from device_app.commands.common import CommandLine
+from device_app.commands.verbs import Verb
 from device_app.console import audit
 from device_app.console.answers import AuditEvent
 from device_app.console.console import Console

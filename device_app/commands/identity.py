@@ -2,7 +2,8 @@
 
 import click
 
-from device_app.commands.common import CommandLine, Verb, yes_option
+from device_app.commands.common import CommandLine, yes_option
+from device_app.commands.verbs import Verb
 from device_app.console import offline
 from device_app.console.answers import NewIdentityAnswer
 from device_app.console.console import Console

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from device_app.access.invitations import InviteRequest
-from device_app.commands.common import CommandLine, Family, Verb, yes_option
+from device_app.commands.common import CommandLine, yes_option
+from device_app.commands.verbs import Family, Verb
 from device_app.console.console import Console
 from device_app.terminal import output, picture_files
 from device_app.terminal.render_users import invite_lines, invites_lines
@@ -66,9 +67,6 @@ def invite(
     and send it over a private channel: anyone who obtains it can use it. It cannot be shown again.
     If --until is in the past, you are asked to confirm.
     """
-    # Now: the verb of root acts as the owner of the device's files, who may not read this one.
-    import peer.net.interfaces  # noqa: F401, PLC0415 - other verbs start faster without it
-
     cli.confirm_times(end=end, yes=yes)
     pictures = picture_files.requested(png=png, svg=svg)
     request = InviteRequest(

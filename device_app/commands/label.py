@@ -6,7 +6,8 @@ from typing import Final
 
 import click
 
-from device_app.commands.common import CommandLine, Verb
+from device_app.commands.common import CommandLine
+from device_app.commands.verbs import Verb
 from device_app.console import offline
 from device_app.console.console import Console
 from device_app.terminal import output, picture_files

@@ -7,7 +7,8 @@ from typing import Final
 
 import click
 
-from device_app.commands.common import CommandLine, Verb
+from device_app.commands.common import CommandLine
+from device_app.commands.verbs import Verb
 from device_app.errors import AppError, NoDaemon
 from device_app.limits import LOG_TAIL_BYTES
 from device_app.log_destination import LogView

@@ -1,8 +1,6 @@
 """How a command ends: the exit code of each error, and the error on stderr, as text or as JSON."""
 
-import sys
 import traceback
-from collections.abc import Callable
 
 import click
 
@@ -15,30 +13,28 @@ from peer.terminal.streams import ReaderGone
 from peer.terminal.usage_errors import usage_error
 
 
-def outcome(run: Callable[[], object], *, as_json: bool, is_verbose: bool) -> int:
-    """Run a command line, and return its exit code. Every error is printed to stderr."""
-    try:
-        code = run()
-        sys.stdout.flush()
-    except ReaderGone as error:
-        return error.exit_code
-    except (AppError, PeerError, IamError) as error:
-        put_error(error, as_json=as_json)
-        return exit_code(error)
-    except (click.Abort, KeyboardInterrupt):
-        _put("Interrupted", ExitCode.INTERRUPTED, "interrupted", "", as_json=as_json)
-        return ExitCode.INTERRUPTED
-    except click.ClickException as error:
-        _put_usage(error, as_json=as_json)
-        return error.exit_code
-    except Exception as error:
-        if is_verbose:
-            output.message("".join(traceback.format_exception(error)), end="")
-        message = f"internal error: {type(error).__name__}: {error}"
-        advice = "This is a bug in handfast. Run the command again with -v to get a traceback."
-        _put("InternalError", ExitCode.OTHER, message, advice, as_json=as_json)
-        return ExitCode.OTHER
-    return code if isinstance(code, int) else ExitCode.DONE
+def report(error: BaseException, *, as_json: bool, is_verbose: bool) -> int:
+    """Print the error that ended a command line to stderr, and return its exit code."""
+    match error:
+        case ReaderGone():
+            return error.exit_code
+        case AppError() | PeerError() | IamError():
+            put_error(error, as_json=as_json)
+            return exit_code(error)
+        case click.Abort() | KeyboardInterrupt():
+            _put("Interrupted", ExitCode.INTERRUPTED, "interrupted", "", as_json=as_json)
+            return ExitCode.INTERRUPTED
+        case click.ClickException():
+            _put_usage(error, as_json=as_json)
+            return error.exit_code
+        case _:  # an error of this program
+            pass
+    if is_verbose:
+        output.message("".join(traceback.format_exception(error)), end="")
+    message = f"internal error: {type(error).__name__}: {error}"
+    advice = "This is a bug in handfast. Run the command again with -v to get a traceback."
+    _put("InternalError", ExitCode.OTHER, message, advice, as_json=as_json)
+    return ExitCode.OTHER
 
 
 def put_error(error: AppError | PeerError | IamError, *, as_json: bool, about: str = "") -> None:

@@ -9,7 +9,8 @@ import click
 
 from device_app.access import policies
 from device_app.access.bodies import UserRequest
-from device_app.commands.common import CommandLine, Family, Verb
+from device_app.commands.common import CommandLine
+from device_app.commands.verbs import Family, Verb
 from device_app.console.console import Console
 from device_app.errors import AppError, NoDaemon
 from device_app.terminal.render_policy import (

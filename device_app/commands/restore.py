@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from device_app.commands.common import CommandLine, Verb
+from device_app.commands.common import CommandLine
 from device_app.commands.passphrase import passphrase, passphrase_option
+from device_app.commands.verbs import Verb
 from device_app.console import incoming, restored_key
 from device_app.console.answers import RestoreAnswer
 from device_app.console.console import Console

@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from device_app.commands.common import CommandLine, Verb
+from device_app.commands.common import CommandLine
+from device_app.commands.verbs import Verb
 from device_app.console import offline
 from device_app.console.console import Console
 from device_app.console.status import health_of

@@ -6,7 +6,8 @@ from typing import Final
 import click
 
 from device_app.access.bodies import KeyRequest, UserPatch, UserRequest
-from device_app.commands.common import CommandLine, Family, Verb, yes_option
+from device_app.commands.common import CommandLine, yes_option
+from device_app.commands.verbs import Family, Verb
 from device_app.console.answers import UserAnswer
 from device_app.console.console import Console
 from device_app.terminal.render_users import user_lines, users_lines

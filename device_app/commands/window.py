@@ -5,7 +5,8 @@ import sys
 
 import click
 
-from device_app.commands.common import CommandLine, Verb
+from device_app.commands.common import CommandLine
+from device_app.commands.verbs import Verb
 from device_app.console.console import Console
 from device_app.console.views import WindowEvent
 from device_app.terminal.render_pairing import pending_lines, window_lines

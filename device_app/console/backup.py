@@ -13,7 +13,6 @@ from typing import Final, NotRequired, TypedDict
 
 from device_app.console.answers import BackupView
 from device_app.console.sealed_key import SealedKeyRecord, seal
-from device_app.console.status import package_version
 from device_app.errors import AppError, NoDevice
 from device_app.limits import BACKUP_PAUSE_SECONDS, BACKUP_TRIES
 from device_app.settings.paths import Paths
@@ -24,6 +23,7 @@ from peer.files import atomic_write
 from peer.identity import Fingerprint, Identity
 from peer.pairing.names import check_name
 from peer.terminal.exit_codes import ExitCode
+from peer.terminal.version import package_version
 
 _SCHEMA: Final = 1
 
@@ -108,7 +108,7 @@ def make(
         "name": name,
         "fingerprint": identity.fingerprint.hex,
         "made": now,
-        "version": package_version(),
+        "version": package_version("0+unknown"),
     }
     if passphrase is not None:
         note["key"] = seal(identity, passphrase, random_bytes)

@@ -10,7 +10,6 @@ from device_app.console.status import (
     board_view,
     clock_view,
     counters_view,
-    package_version,
     session_view,
     users_summary,
 )
@@ -21,6 +20,7 @@ from device_app.pairing.announcer import Announcer
 from device_app.pairing.service import PairingService
 from device_app.settings.config import Settings
 from peer.net.server import CoapsServer
+from peer.terminal.version import package_version
 
 
 class DeviceStatus:
@@ -54,7 +54,7 @@ class DeviceStatus:
         return {
             "running": True,
             "pid": os.getpid(),
-            "version": package_version(),
+            "version": package_version("0+unknown"),
             "name": self._name,
             "id": service.device.device_id,
             "fingerprint": service.device.hex,

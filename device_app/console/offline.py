@@ -5,7 +5,6 @@ so that it leaves no file that the daemon's user cannot open, and follows no lin
 this user could not reach.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +22,7 @@ from device_app.console import arguments
 from device_app.console.answers import FingerprintAnswer, InitAnswer
 from device_app.console.console import Console
 from device_app.console.identity_change import end_replaced_key
-from device_app.console.status import identity_view, package_version, users_summary
+from device_app.console.status import identity_view, users_summary
 from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError, ConfigError, NoDaemon, NoDevice
@@ -44,9 +43,24 @@ from peer.errors import Malformed
 from peer.files import follow_own_links
 from peer.identity import Fingerprint, Identity
 from peer.pairing.names import check_name
+from peer.terminal.version import package_version
 
 if TYPE_CHECKING:
     from device_app.console.pairing_console import PairingConsole
+
+files.import_before_acting(
+    "Crypto.Math.Numbers",
+    "Crypto.PublicKey.ECC",
+    "cryptography.hazmat.backends.openssl.backend",
+    "difflib",
+    "html",
+    "importlib.metadata",
+    "peer.net.ranking",
+    "peer.terminal.installed",
+    "peer.terminal.time_spellings",
+    "tempfile",
+    "traceback",
+)
 
 _HOST_NAME = Path("/proc/sys/kernel/hostname")
 _P = ParamSpec("_P")
@@ -135,9 +149,6 @@ class OfflineConsole:
         **kwargs: _P.kwargs,
     ) -> _AnswerT:
         """Run a method of `Console`. Raises its errors, and `NoDevice`."""
-        if verb is Console.invite:
-            # Only `reach` needs it. The other user might not be able to read it.
-            importlib.import_module("peer.net.interfaces")
         with files.acting_as_owner_of(self._paths.state):
             host = OfflineHost(self._paths)
             try:
@@ -243,7 +254,7 @@ class OfflineHost:
         identity, state = self.identity, self.access.store.state
         return {
             "running": False,
-            "version": package_version(),
+            "version": package_version("0+unknown"),
             "name": self.settings.name,
             "id": identity.fingerprint.device_id,
             "fingerprint": identity.fingerprint.hex,

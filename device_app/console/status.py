@@ -1,7 +1,6 @@
 """Parts of `status`, and what `health` concludes from it."""
 
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 
 from device_app.access.clock import CLOCK_ADVICE, Clock
@@ -29,14 +28,6 @@ _PRIORITY_NAMES = {
     SessionPriority.HIGH: "owner",
 }
 """The values of the field `standing`."""
-
-
-def package_version() -> str:
-    """Return the version of the installed distribution; a source tree has none."""
-    try:
-        return version("handfast")
-    except PackageNotFoundError:
-        return "0+unknown"
 
 
 def identity_view(name: str, fingerprint: Fingerprint) -> IdentityView:

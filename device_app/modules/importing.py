@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from difflib import get_close_matches
 from importlib.machinery import all_suffixes
 from pathlib import Path
 from types import ModuleType
@@ -80,6 +79,8 @@ def _not_found(name: str, error: ModuleNotFoundError, folder: Path, own: Path | 
     missing = str(error.name)
     if name == missing or name.startswith(f"{missing}."):
         there = sorted({path.stem for path in _top_level(folder)})
+        from difflib import get_close_matches  # noqa: PLC0415 - only an error needs it
+
         near = get_close_matches(missing, there, n=1)
         hint = f"; is it {near[0]!r}?" if near else ""
         return f"there is no {missing}.py in {folder}, and no installed module of that name{hint}"

@@ -7,17 +7,18 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from device_app.errors import ModuleError
 from device_app.modules import faults
 from device_app.modules.importing import imported, unusable, use_folder
 from device_app.modules.spec_checks import check_spec, warnings_of
 from device_app.resource_spec import Board, ResourceSpec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _log = logging.getLogger("handfast.modules")
 GROUP: Final = "handfast.resources"
@@ -104,6 +105,8 @@ def _openers(
     """Yield a function for each module, which imports it and calls its `resources`."""
     yield from (partial(_of_module, name, folder) for name in modules)
     if installed:
+        from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import
+
         yield from (partial(_of_entry_point, entry) for entry in entry_points(group=GROUP))
 
 
@@ -111,6 +114,8 @@ def _of_module(name: str, folder: Path, board: Board) -> list[Loaded]:
     module = imported(name, folder)
     function = getattr(module, _FUNCTION, None)
     if function is None:
+        from difflib import get_close_matches  # noqa: PLC0415 - only an error needs it
+
         near = get_close_matches(_FUNCTION, vars(module), n=1)
         hint = f"; is it {near[0]!r}?" if near else ""
         file = f" in {module.__file__}" if module.__file__ else ""
@@ -118,7 +123,7 @@ def _of_module(name: str, folder: Path, board: Board) -> list[Loaded]:
     return _called(name, function, board, folder)
 
 
-def _of_entry_point(entry: EntryPoint, board: Board) -> list[Loaded]:
+def _of_entry_point(entry: "EntryPoint", board: Board) -> list[Loaded]:
     try:
         function: object = entry.load()
     except (Exception, SystemExit) as error:

@@ -1,7 +1,6 @@
 """Checks of what `resources(board)` of a module returns: a mistake stops the start with words."""
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Final
 
 from aiocoap import interfaces
@@ -109,6 +108,8 @@ def _handlers(resource: object) -> list[str]:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only an error needs it
+
     near = get_close_matches(name, list(known), n=1)
     return f"; is it {near[0]}?" if near else ""
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from device_app.drop_ins import DropIns
 
 _APP = "handfast"
@@ -34,6 +32,8 @@ class Paths:
             config, state, run = Path("/etc/handfast"), Path("/var/lib/handfast"), Path("/run")
             run /= _APP
         else:
+            import platformdirs  # noqa: PLC0415 - slow to import, and services do not need it
+
             config = platformdirs.user_config_path(_APP)
             state = platformdirs.user_state_path(_APP) / "device"
             runtime = environ.get("XDG_RUNTIME_DIR")

@@ -14,6 +14,8 @@ ROOT = Path(device_app.__file__).parent
 #: (file, assignment target): the reason why it is allowed.
 ALLOWED = {
     ("commands/common.py", "ctx.obj"): "how click passes an object to the commands below",
+    ("commands/common.py", "error.advice"): "an error keeps its class; its words become the user's",
+    ("commands/common.py", "error.args"): "as above",
     ("console/control_server.py", "server._server"): "ControlServer.start finishes its own object",
     ("logs.py", "record.msg"): "how a filter of the standard library changes a record",
 }

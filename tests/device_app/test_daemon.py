@@ -81,7 +81,10 @@ async def test_a_verb_without_a_device_or_daemon_names_the_command_to_run(tmp_pa
 
 def verbs(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every verb and group of verbs, with the words that select it."""
-    for name, found in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
         yield (*before, name), found
         if isinstance(found, click.Group):
             yield from verbs(found, *before, name)

@@ -1,0 +1,64 @@
+"""What `handfast-device` loads for its verbs; see tests/client_app/test_command_imports.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from device_app.cli import VERBS, main
+from tests.kit.daemon import Daemon, run
+from tests.kit.imports import loaded_by, own_modules, packages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HELP = {
+    *("device_app.__main__", "device_app.cli", "device_app.commands.verbs"),
+    *("handfast.__main__", "handfast.packages", "peer.digit_groups", "peer.errors"),
+    *("peer.terminal.exit_codes", "peer.terminal.lazy_verbs", "peer.terminal.streams"),
+    *("peer.terminal.suggestions", "peer.terminal.usage_errors", "peer.terminal.verb_search"),
+    "peer.terminal.version",
+}
+
+
+def test_help_and_completion_load_nothing_of_the_device() -> None:
+    for env in ({}, {"_HANDFAST_DEVICE_COMPLETE": "bash_complete", "COMP_CWORD": "1"}):
+        words = ("handfast-device", *(() if env else ("--help",)))
+        loaded = loaded_by(*words, env={"COMP_WORDS": "handfast-device st", **env})
+        assert packages(loaded) <= {"click", "shutil"}  # click asks for the width with shutil
+        assert own_modules(loaded) == HELP
+
+
+def test_the_table_of_verbs_has_the_first_sentence_of_each_help() -> None:
+    context = click.Context(main)
+    for name, (_, _, about) in VERBS.items():
+        verb = main.get_command(context, name)
+        assert verb is not None
+        assert verb.name == name
+        assert verb.get_short_help_str(200) == about, name
+
+
+def test_completion_finds_verbs_and_options() -> None:
+    context = click.Context(main)
+    assert [one.value for one in main.shell_complete(context, "res")] == ["restore", "reset"]
+    assert "--home" in {one.value for one in main.shell_complete(context, "--")}
+
+
+async def test_status_loads_no_library_that_few_verbs_need(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert (await run(home, "init", "--name", "kitchen")).code == 0
+    daemon = await Daemon.start(home)
+    try:
+        loaded = loaded_by("handfast-device", "--home", str(home), "status")
+        assert packages(loaded) == STATUS
+    finally:
+        await daemon.end()
+
+
+STATUS = {
+    *("OpenSSL", "aiocoap", "asyncio", "cbor2", "click", "cryptography", "email", "hashlib"),
+    *("json", "logging", "random", "rpds"),
+    *("socket", "sqlite3", "ssl", "subprocess", "tomllib", "traceback"),
+    "typing_extensions",
+}
