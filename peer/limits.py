@@ -182,6 +182,10 @@ BODY_BEGIN_SECONDS: Final = 0.25
 """How long the next notification waits for the client to fetch the second block of the last one."""
 BODY_PAUSE_SECONDS: Final = 3.0
 """And for each further block: one lost datagram and its retransmission."""
+EMPTY_ACK_SECONDS: Final = 0.01
+"""A request that is not answered by then is acknowledged by an empty message (RFC 7252 §5.2.2)."""
+PARALLEL_EMPTY_ACK_SECONDS: Final = 0.001
+"""The same while the session has other requests in progress."""
 SHARED_STATES: Final = 8
 """Renderings of one resource that are kept for other observers, until its next change."""
 NOTIFICATION_IDS: Final = 8

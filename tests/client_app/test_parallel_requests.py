@@ -133,7 +133,8 @@ async def test_a_request_that_ends_early_gives_its_place_to_another(scene: Scene
         for _ in range(2 * MOST)
     ]
     outcomes = await asyncio.gather(*early, return_exceptions=True)
-    assert {type(one) for one in outcomes} == {TimedOut}
+    # The device still works on the first ones, and may refuse those that follow (4.29).
+    assert TimedOut in {type(one) for one in outcomes} <= {TimedOut, RequestFailed}
     scene.slow.gate.set()
     assert (await scene.session.request(Code.GET, "/slow")).payload == b"done"
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from aiocoap.numbers.codes import Code
-from aiocoap.numbers.constants import TransportTuning
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer.identity import Identity
+from peer.net.aiocoap_seam import managers
 from tests.kit.device import HASTY
 from tests.kit.encoded import (
     ACCEPT,
@@ -111,7 +111,8 @@ ODD = {
 @pytest.fixture
 async def twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Twins]:
     # On a busy machine, aiocoap would acknowledge some requests before they are answered.
-    monkeypatch.setattr(TransportTuning, "EMPTY_ACK_DELAY", 3600)
+    monkeypatch.setattr(managers, "EMPTY_ACK_SECONDS", 3600.0)
+    monkeypatch.setattr(managers, "PARALLEL_EMPTY_ACK_SECONDS", 3600.0)
     ends: list[Any] = []
     try:
         yield await Twins.start(tmp_path, ends.append, limits=HASTY)

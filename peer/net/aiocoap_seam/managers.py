@@ -12,7 +12,13 @@ from aiocoap.numbers.constants import TransportTuning
 from aiocoap.numbers.types import ACK, CON, NON, RST
 
 from peer.errors import MessageNotSent
-from peer.limits import RETRY_SECONDS, SESSION_RETRY_SECONDS, Limits
+from peer.limits import (
+    EMPTY_ACK_SECONDS,
+    PARALLEL_EMPTY_ACK_SECONDS,
+    RETRY_SECONDS,
+    SESSION_RETRY_SECONDS,
+    Limits,
+)
 from peer.net import outline, plain
 from peer.net.aiocoap_seam.deliveries import Delivery, Remaining, fits, size_of
 from peer.net.aiocoap_seam.requests import (
@@ -39,6 +45,9 @@ class BoundedMessageManager(MessageManager):
         self._tuning = TransportTuning()
         self._tuning.ACK_TIMEOUT = limits.ack_timeout_seconds
         self._tuning.MAX_RETRANSMIT = limits.max_retransmit
+        self._alone, self._in_parallel = TransportTuning(), TransportTuning()
+        self._alone.EMPTY_ACK_DELAY = EMPTY_ACK_SECONDS
+        self._in_parallel.EMPTY_ACK_DELAY = PARALLEL_EMPTY_ACK_SECONDS
         self._deliveries: dict[tuple[object, int], Delivery] = {}
 
     async def delivered(
@@ -369,6 +378,8 @@ class BoundedMessageManager(MessageManager):
             )
             self._refuse(request, error)
         else:
+            # A client sends the next of its requests after that (NSTART, RFC 7252 §4.7).
+            request.transport_tuning = self._in_parallel if remote.under_way else self._alone
             super()._process_request(request)
 
     def _refuse(self, request: aiocoap.Message, error: ProblemError) -> None:

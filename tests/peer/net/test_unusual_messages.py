@@ -14,6 +14,7 @@ from aiocoap.numbers.types import Type
 
 from peer.errors import Unreachable
 from peer.limits import Limits
+from peer.net.aiocoap_seam import managers
 from peer.net.client import CoapsClient
 from peer.net.preconditions import PRECONDITIONS, require_preconditions
 from tests.kit.encoded import (
@@ -184,8 +185,12 @@ async def test_a_client_can_make_sure_that_it_changes_what_it_read(serve: Any) -
     await raw.close()
 
 
-async def test_a_request_is_acknowledged_before_another_one_with_its_token(serve: Any) -> None:
+async def test_a_request_is_acknowledged_before_another_one_with_its_token(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """RFC 7252 §4.2: each confirmable message is acknowledged or reset."""
+    monkeypatch.setattr(managers, "EMPTY_ACK_SECONDS", 3600.0)
+    monkeypatch.setattr(managers, "PARALLEL_EMPTY_ACK_SECONDS", 3600.0)
     served = await serve()
     raw = await RawClient.connect(served.address)
     for number in (1, 2):
