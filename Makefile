@@ -47,10 +47,11 @@ docs: $(DEV)  ## generate the reference pages, and the Python API as HTML in bui
 
 # `make bench BENCH="get start"` runs these groups, BENCH=help lists them, and BASE=FOLDER compares with another checkout.
 BENCH ?=
-bench: $(DEV)  ## measure handfast beside other CoAP stacks (10 minutes)
+bench: $(DEV)  ## measure handfast beside other CoAP stacks (10 minutes), and write docs/performance.md
 	@.ci/tools bench
 	@$(MAKE) --no-print-directory $(FOREIGN) $(LOAD)
-	$(BIN)/python -m tests.bench $(if $(filter help,$(BENCH)),--help,$(BENCH)) $(if $(BASE),--base $(BASE))
+	$(if $(filter arm,$(BENCH)),@.ci/tools arm && tests/bench/arm/build .venv/arm requirements.lock)
+	$(BIN)/python -m tests.bench $(if $(filter help,$(BENCH)),--help,$(or $(BENCH),--docs)) $(if $(BASE),--base $(BASE))
 	$(if $(BENCH),,$(BIN)/python -m pytest -q -m "bench and not soak" tests/bench)
 
 soak: $(DEV)  ## send 200,000 requests on one session and check each answer and the memory (minutes)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.bench import instructions, page, requests, sessions, start, users
+from tests.bench import arm, instructions, page, requests, sessions, start, users
 from tests.bench.harness import Bench
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Group:
 
     measure: Callable[[Bench], None]
     programs: tuple[str, ...] = ()
+    is_default: bool = True
 
 
 COAP: Final = ("coap-server-openssl", "coap-client-openssl")
@@ -45,6 +46,7 @@ GROUPS: Final = {
     "events": Group(users.events),
     "start": Group(start.verbs),
     "instructions": Group(instructions.instructions, (*COAP, "valgrind")),
+    "arm": Group(arm.instructions, ("qemu-aarch64",), is_default=False),
 }
 GENERATOR: Final = "coap-load"
 
@@ -69,7 +71,7 @@ def main() -> None:
     before, begin = page.read(given.out), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), Path(generator), given.rounds, given.share, base)
-        for name in given.groups or GROUPS:
+        for name in given.groups or [one for one, group in GROUPS.items() if group.is_default]:
             run(bench, name)
             # After each group, so that an interrupted run leaves what it has measured.
             page.write(given.out, page.merged(before, bench.rows))

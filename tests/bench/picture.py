@@ -49,7 +49,7 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 
 def text(x: float, y: float, words: str, kind: str = "") -> str:
     """Words at a place."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(words.replace("`", ""))}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
@@ -68,7 +68,7 @@ def bars(row: Row, x: float, y: float) -> list[str]:
         middle = top + LINE / 2 - 2
         start, end = x + LABELS, x + LABELS + room * series.median / longest
         low, high = (start + room * value / longest for value in (series.low, series.high))
-        kind = "own" if name.startswith(OURS) else "other"
+        kind = "own" if index == 0 or name.startswith(OURS) else "other"
         width = max(1.0, end - start)
         parts.append(text(start - 6, middle + 4, name, "end"))
         parts.append(
@@ -118,7 +118,8 @@ def curve(name: str, points: Sequence[Row], x: float, y: float) -> list[str]:
     is_steep = max(values) > STEEP * max(min(values), 1e-9)
     lowest = min(values) if is_steep else 0.0
     up = Axis([lowest, max(values)], (bottom, top), log=is_steep)
-    parts = [text(x, y + 12, name, "title"), text(x, y + 27, points[0].unit, "small")]
+    unit = points[0].unit + (", logarithmic" if is_steep else "")
+    parts = [text(x, y + 12, name, "title"), text(x, y + 27, unit, "small")]
     middle = math.sqrt(lowest * max(values)) if is_steep else max(values) / 2
     for value in (lowest, middle, max(values)):
         parts.append(line(left, up.at(value), right, up.at(value), "grid"))

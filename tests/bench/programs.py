@@ -11,10 +11,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -177,15 +178,21 @@ def device(
     home: Path | None = None,
     modules: Sequence[str] = (),
     wrapper: Sequence[str] = (),
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
-    """Run the daemon of this checkout, or of the other one, until it is ready."""
+    """Run the daemon of this checkout, or of the other one, until it is ready.
+
+    `wrapper` runs it in another program; if `variables` are given, it is run by that program's
+    own Python, whose environment they are.
+    """
     tree = bench.base if base else None
     at = home or new_home(bench, f"device-{name}".replace(" ", "-"), tree=tree, modules=modules)
     port = Ports().free().port
     words = ["--home", str(at), "run", "--listen", IPV4, "--listen", IPV6, "--allow-loopback"]
     words += ["--port", str(port), "--pairing-port", "0", *options]
     folder, _ = load_keys(bench)
-    program = Program([*wrapper, *command(tree, *words)], surroundings(tree))
+    argv = ["-m", "device_app", *words] if variables else command(tree, *words)
+    program = Program([*wrapper, *argv], surroundings(tree) | dict(variables))
     try:
         program.until("ready")
         pin(program.process.pid, to_last=True)

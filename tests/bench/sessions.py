@@ -85,6 +85,10 @@ def live_sessions(bench: Bench) -> None:
                 )
                 figures = picked(found, lambda one: one.cpu)
                 bench.add(Row(key, f"{name}: CPU of the server", "µs", figures, x=live))
+        most = {row.key: row for row in bench.rows if row.x == live}
+        for row in most.values():
+            name = row.name.replace("live", f"{live:,} live")
+            bench.add_figures(f"{row.key}-most", name, row.unit, row.figures)
 
 
 def idle_memory(bench: Bench) -> None:

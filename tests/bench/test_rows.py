@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -131,3 +132,14 @@ def test_a_partial_run_replaces_its_own_rows(tmp_path: Path) -> None:
         ("c", one),
     ]
     assert page.read(tmp_path) == []
+
+
+def test_the_page_has_the_table_and_the_pictures_of_its_results() -> None:
+    shown = page.read(page.FOLDER)
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert "\n".join(page.table(shown)) in text
+    for name in ("costs.svg", "growth.svg"):
+        assert f"(performance/{name})" in text
+        assert (page.FOLDER / name).exists()
+    assert {row.key for row in shown} >= {*page.SHOWN, *page.CURVES}
+    assert json.loads((page.FOLDER / page.RESULTS).read_text(encoding="utf-8"))
