@@ -24,7 +24,7 @@ NEXT_STEPS: dict[type, str | Callable[[Any], str]] = {}
 """The message for an empty result, by its type; modules that register types add theirs."""
 
 raw_bytes: dict[type, Callable[[Any], bytes]] = {}
-"""What `--raw` prints of a result, by its type; modules that register types add theirs."""
+"""The bytes that `--raw` prints, by the type of the result; modules add those of their types."""
 
 lists: dict[type, Callable[[Any], str]] = {}
 """The text of a list of values, by their type; modules that register types add theirs."""

@@ -1,4 +1,4 @@
-"""What a verb gets from the shared options, and how it reaches the device."""
+"""The values of the shared options, and how a verb reaches the device."""
 
 import asyncio
 import os

@@ -118,7 +118,9 @@ async def _looked_up(host: str, port: int) -> list[Address]:
 
 
 def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=flags)
+    # As bytes, since Python imports its codec for international names for a str.
+    name_or_ip = host.encode() if host.isascii() else host
+    found = socket.getaddrinfo(name_or_ip, port, type=socket.SOCK_DGRAM, flags=flags)
     return [_from_getaddrinfo(name) for *_, name in found]
 
 

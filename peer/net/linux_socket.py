@@ -75,7 +75,9 @@ def open_bound(host: str, port: int) -> socket.socket:
     Raises `OSError`; it is a `gaierror` if `host` is not an IP address.
     """
     flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=flags)
+    # As bytes, since Python imports its codec for international names for a str.
+    numeric = host.encode() if host.isascii() else host
+    found = socket.getaddrinfo(numeric, port, type=socket.SOCK_DGRAM, flags=flags)
     family, _, _, _, name = found[0]
     sock = open_socket(family)
     try:

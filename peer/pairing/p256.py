@@ -51,7 +51,7 @@ _OLD = "this pycryptodome is older than 4.0: its arithmetic is not of constant t
 
 
 class _Library(NamedTuple):
-    """What this file uses of pycryptodome."""
+    """The classes of pycryptodome that this file uses."""
 
     integer: type[Integer]
     point: type[EccPoint]
