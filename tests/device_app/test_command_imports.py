@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import TYPE_CHECKING
 
 import click
 
 from device_app.cli import VERBS, main
-from tests.kit.daemon import Daemon, run
-from tests.kit.imports import loaded_by, own_modules, packages
+from tests.kit.daemon import HOST, Daemon, run
+from tests.kit.imports import loaded_by, modules_of, own_modules, packages, probe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,4 +63,36 @@ STATUS = {
     *("json", "logging", "random", "rpds"),
     *("socket", "sqlite3", "ssl", "subprocess", "tomllib", "traceback"),
     "typing_extensions",
+}
+
+
+async def test_an_idle_daemon_has_loaded_nothing_that_only_pairing_and_pictures_need(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    assert (await run(home, "init", "--owner", f"anna={'ab' * 32}")).code == 0
+    loaded = await asyncio.to_thread(loaded_by_a_daemon, home)
+    assert packages(loaded) == DAEMON
+    assert not {name for name in loaded if name.startswith("Crypto.")}  # only its version is read
+    # Of pyroute2, only the messages; it is not in `sys.modules`, so that applications get it whole.
+    assert "peer.net.netlink_messages" in loaded
+    unused = {"device_app.commands.backup", "device_app.commands.policy", "peer.terminal.qr"}
+    assert not own_modules(loaded) & unused
+
+
+def loaded_by_a_daemon(home: Path) -> set[str]:
+    """The modules of a daemon when it is ready; SIGTERM ends it."""
+    options = ("--port", "0", "--pairing-port", "0", "--listen", HOST, "--allow-loopback")
+    program = probe("handfast-device", "--home", str(home), "run", *options)
+    try:
+        program.until("ready")
+        program.send(signal.SIGTERM)
+        return modules_of(program.end())
+    finally:
+        program.close()
+
+
+DAEMON = STATUS | {
+    *("Crypto", "ctypes", "cython_runtime", "ifaddr", "importlib.metadata", "importlib.resources"),
+    *("multiprocessing", "pickle", "shutil", "tempfile", "zeroconf", "zipfile"),
 }

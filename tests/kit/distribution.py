@@ -4,6 +4,7 @@ An environment has what pip would install for the wheel without extras: the whee
 declared dependencies with theirs, as links to those of this Python.
 """
 
+import compileall
 import os
 import re
 import shutil
@@ -65,6 +66,7 @@ class Environment:
                 place = self.packages / name
                 if not place.exists() and name != "__pycache__":
                     place.symlink_to(Path(str(one.locate_file(name))))
+        compileall.compile_dir(self.packages, quiet=2)  # as pip does; it follows no link
 
     def run(
         self, *arguments: str, folder: Path, expected: int = 0, **variables: str

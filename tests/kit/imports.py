@@ -1,13 +1,11 @@
 """The modules that a command loads, in a process of its own."""
 
 import ast
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Final
 
-from tests.kit.waiting import TIMEOUT_SECONDS
+from tests.kit.process import Program, Result, environment
 
 PROBE: Final = """
 import sys
@@ -31,19 +29,27 @@ SLOW_OF_PYTHON: Final = {
 
 
 def loaded_by(*argv: str, env: Mapping[str, str] | None = None) -> set[str]:
-    """Return the modules that a command loads."""
-    kept = {name: text for name, text in os.environ.items() if "COV" not in name}
+    """Return the modules that a command loads until it ends."""
+    program = probe(*argv, env=env)
+    try:
+        return modules_of(program.end())
+    finally:
+        program.close()
+
+
+def probe(*argv: str, env: Mapping[str, str] | None = None) -> Program:
+    """Start a command that tells at its end which modules it has loaded."""
+    kept = {name: text for name, text in environment().items() if "COV" not in name}
     function = "main" if argv[0] == "handfast" else "device"
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(function=function, argv=list(argv))],
-        env={**kept, "HANDFAST_INTERFACES": "127.0.0.1", **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=True,
-    )
-    code, modules = ast.literal_eval(done.stderr.splitlines()[-1])
-    assert code == 0, done
+    code = PROBE.format(function=function, argv=list(argv))
+    more = {"HANDFAST_INTERFACES": "127.0.0.1", **(env or {})}
+    return Program([sys.executable, "-c", code], kept | more)
+
+
+def modules_of(result: Result) -> set[str]:
+    """Return the modules that a command has told; it has ended without an error."""
+    code, modules = ast.literal_eval(result.err.splitlines()[-1])
+    assert code == 0, result
     return set(modules)
 
 
