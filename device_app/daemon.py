@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import assert_never
 
+from device_app import collector
 from device_app.app import App
 from device_app.console.pairing_console import ceremony_view, window_view
 from device_app.console.views import StatusAnswer
@@ -88,7 +89,8 @@ async def run(
             on_ready(app.status())
             _attend_pairing(app, quiet=quiet)
             notify(f"READY=1\nMAINPID={os.getpid()}", os.environ)
-            await _first_of(stop, app.was_reset)
+            with collector.settled():
+                await _first_of(stop, app.was_reset)
             if stop.is_set():
                 notify("STOPPING=1", os.environ)
         finally:

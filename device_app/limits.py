@@ -38,6 +38,9 @@ HOLDING_SECONDS: Final = 0.1  # that a handler may hold the event loop before th
 FAULT_CHARACTERS: Final = 200  # of the text of an exception, in the log
 FAULTS_REMEMBERED: Final = 64  # faults of one resource that are logged once each
 
+# Policies (`access.policies`).
+POLICY_WARNINGS_LOGGED: Final = 20  # at a reload; `policy check` prints all
+
 # Requests of users (`access.fields`, `access.invitations`).
 LABEL_CHARACTERS_MAX: Final = 64  # of the name of a key, and of a user's longer name
 INVITE_ADDRESSES_MAX: Final = 6  # in a token, which has to fit a QR code

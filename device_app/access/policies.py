@@ -7,7 +7,8 @@ in force stays, and the log, `status`, `health` and the audit trail say so. A ne
 sessions at once: those end whose role has other rights by it, and no others.
 
 A running daemon reads, parses and compares the files in a thread, so that a large set does not
-delay its clients; only the exchange happens between two requests.
+delay its clients; no full garbage collection begins meanwhile (`device_app.collector`), and only
+the exchange happens between two requests.
 """
 
 import asyncio
@@ -18,10 +19,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypedDict
 
+from device_app import collector
 from device_app.access.access_control import AccessControl
 from device_app.access.event_kind import EventKind
 from device_app.drop_ins import DropIns
 from device_app.errors import ConfigError
+from device_app.limits import POLICY_WARNINGS_LOGGED
 from iam import config
 from iam.access import Access
 from iam.errors import PolicyError
@@ -213,8 +216,9 @@ class Policies:
 
     def _read(self) -> tuple[PolicySet, frozenset[str]]:
         """The set of the files, and the roles whose rights it changes. Runs in a thread."""
-        found = PolicySet.read(self._folder, self._app_actions)
-        return found, _changed_roles(self.current.access, found.access)
+        with collector.paused():
+            found = PolicySet.read(self._folder, self._app_actions)
+            return found, _changed_roles(self.current.access, found.access)
 
     def view(self) -> PolicyStatus:
         """The set in force, for `status`."""
@@ -231,8 +235,11 @@ class Policies:
         audit.append(audit.event(EventKind.POLICY_LOADED, result=digest, detail=detail))
 
     def _warn(self) -> None:
-        for warning in (*self.current.warnings, *self._undefined_roles()):
+        warnings = self.current.warnings
+        for warning in (*warnings[:POLICY_WARNINGS_LOGGED], *self._undefined_roles()):
             _log.warning("%s", warning)
+        if (left := len(warnings) - POLICY_WARNINGS_LOGGED) > 0:
+            _log.warning("%d more warnings; `handfast-device policy check` prints them", left)
 
     def _report_refused(self, error: ConfigError) -> None:
         self._trouble = f"the policies in force are not those of the files: {error}"

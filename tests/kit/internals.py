@@ -22,6 +22,7 @@ from client_app.connection_attempts import ConnectionAttempts
 from client_app.device import Device
 from client_app.pairing.attempt import PairingAttempt
 from client_app.session import DeviceSession
+from device_app import daemon
 from device_app.access.event_budget import RefusalBudget
 from device_app.pairing.service import PairingService
 from device_app.resources.board import BoardReadings, OneReading, Readings
@@ -320,3 +321,10 @@ def answer_all(site: GuardedSite, refuse: Authorise, patch: pytest.MonkeyPatch) 
 def settled_decisions(access: Access) -> int:
     """The number of decisions that a set of policies remembers."""
     return len(access._settled)
+
+
+def replace_end_of_run(
+    patch: pytest.MonkeyPatch, wait: Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
+) -> None:
+    """Wait like this for the end of a daemon that runs in this process."""
+    patch.setattr(daemon, "_first_of", wait)
