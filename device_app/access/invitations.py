@@ -9,7 +9,7 @@ removed, used up or expired, the token is not valid any more.
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NotRequired, Self, TypedDict
+from typing import TYPE_CHECKING, Final, NotRequired, Self, TypedDict
 
 from device_app.access.access_control import AccessControl
 from device_app.access.change_events import RequestPath
@@ -28,10 +28,12 @@ from iam.limits import INVITE_USES_MAX
 from iam.model import Invite, Subject, User
 from peer.errors import Malformed, PeerError, UsageError
 from peer.identity import Fingerprint, Identity
-from peer.net.remote import PeerIdentity
 from peer.pairing.invite import InviteToken, verify_untrusted
 from peer.pairing.names import check_name
 from peer.pasted import compact
+
+if TYPE_CHECKING:
+    from peer.net.remote import PeerIdentity
 
 DEFAULT_ROLE: Final = "guest"
 _ID_BYTES: Final = 16
@@ -213,7 +215,7 @@ class Invitations:
         """Remove an invite, which makes its token invalid. Raises `IamError`."""
         self._registry.remove_invite(actor, invite_id)
 
-    def redeem_untrusted(self, signed: bytes, peer: PeerIdentity) -> User:
+    def redeem_untrusted(self, signed: bytes, peer: "PeerIdentity") -> User:
         """Make the sender's key a user by a token.
 
         Raises:

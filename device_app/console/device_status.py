@@ -6,21 +6,23 @@ import os
 from device_app.access.access_control import AccessControl
 from device_app.access.policies import Policies
 from device_app.console.pairing_console import ceremony_view, window_view
-from device_app.console.status import (
-    board_view,
-    clock_view,
-    counters_view,
-    session_view,
-    users_summary,
-)
+from device_app.console.status import board_view, clock_view, users_summary
 from device_app.console.store_recovery import store_view
 from device_app.console.views import SessionView, StatusAnswer
 from device_app.log_destination import own_log
 from device_app.pairing.announcer import Announcer
 from device_app.pairing.service import PairingService
 from device_app.settings.config import Settings
-from peer.net.server import CoapsServer
+from peer.net.admission import SessionPriority
+from peer.net.server import CoapsServer, SessionInfo
 from peer.terminal.version import package_version
+
+_PRIORITY_NAMES = {
+    SessionPriority.LOW: "unpaired",
+    SessionPriority.NORMAL: "paired",
+    SessionPriority.HIGH: "owner",
+}
+"""The values of the field `standing`."""
 
 
 class DeviceStatus:
@@ -98,3 +100,23 @@ class DeviceStatus:
             for session in sessions
             for user in [state.user_of(session.fingerprint.hex)]
         ]
+
+
+def session_view(session: SessionInfo, user: str | None, *, port: str) -> SessionView:
+    """An established session on the `regular` or the `pairing` port."""
+    return {
+        "session": session.session_id,
+        "on": port,
+        "user": user,
+        "fingerprint": session.fingerprint.hex,
+        "address": str(session.address),
+        "interface": session.interface,
+        "local": session.is_local,
+        "standing": _PRIORITY_NAMES[session.priority],
+        "idle_seconds": round(session.idle_seconds, 1),
+    }
+
+
+def counters_view(server: CoapsServer | None) -> dict[str, int]:
+    """The counters of an endpoint."""
+    return dict(sorted(server.counters.items())) if server is not None else {}

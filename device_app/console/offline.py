@@ -26,10 +26,8 @@ from device_app.console.status import identity_view, users_summary
 from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError, ConfigError, NoDaemon, NoDevice
-from device_app.modules import loading
 from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from device_app.reloader import PolicyReloadAnswer
-from device_app.resource_spec import Board
 from device_app.settings import config, naming
 from device_app.settings.config import Settings
 from device_app.settings.limits import LIMIT_SETTINGS
@@ -52,6 +50,7 @@ files.import_before_acting(
     "Crypto.Math.Numbers",
     "Crypto.PublicKey.ECC",
     "cryptography.hazmat.backends.openssl.backend",
+    "device_app.modules.loading",
     "difflib",
     "html",
     "importlib.metadata",
@@ -212,6 +211,9 @@ class OfflineHost:
     @cached_property
     def authority(self) -> Authority:
         """Decides by the policy files; runs the application's modules to know its actions."""
+        from device_app.modules import loading  # noqa: PLC0415 - few verbs need the modules
+        from device_app.resource_spec import Board  # noqa: PLC0415 - as above
+
         chosen = self.settings
         board = Board(name=chosen.name, device_id="", subject=no_requests)
         self._adopt(loading.actions_of(loading.load(chosen.modules, self._paths.modules, board)))

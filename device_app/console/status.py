@@ -10,7 +10,6 @@ from device_app.console.views import (
     ClockView,
     HealthAnswer,
     IdentityView,
-    SessionView,
     StatusAnswer,
     UserSummary,
 )
@@ -18,16 +17,7 @@ from device_app.limits import STATUS_USERS_MAX
 from device_app.pairing.hardware import Hardware
 from iam.model import State
 from peer.identity import Fingerprint
-from peer.net.admission import SessionPriority
-from peer.net.server import CoapsServer, SessionInfo
 from peer.terminal.exit_codes import ExitCode
-
-_PRIORITY_NAMES = {
-    SessionPriority.LOW: "unpaired",
-    SessionPriority.NORMAL: "paired",
-    SessionPriority.HIGH: "owner",
-}
-"""The values of the field `standing`."""
 
 
 def identity_view(name: str, fingerprint: Fingerprint) -> IdentityView:
@@ -45,26 +35,6 @@ def users_summary(state: State) -> list[UserSummary]:
         {"name": user.name, "role": user.role, "keys": len(user.keys)} for user in users
     )
     return sorted(shown, key=lambda user: user["name"])
-
-
-def session_view(session: SessionInfo, user: str | None, *, port: str) -> SessionView:
-    """An established session on the `regular` or the `pairing` port."""
-    return {
-        "session": session.session_id,
-        "on": port,
-        "user": user,
-        "fingerprint": session.fingerprint.hex,
-        "address": str(session.address),
-        "interface": session.interface,
-        "local": session.is_local,
-        "standing": _PRIORITY_NAMES[session.priority],
-        "idle_seconds": round(session.idle_seconds, 1),
-    }
-
-
-def counters_view(server: CoapsServer | None) -> dict[str, int]:
-    """The counters of an endpoint."""
-    return dict(sorted(server.counters.items())) if server is not None else {}
 
 
 def board_view(hardware: Hardware) -> BoardView:
