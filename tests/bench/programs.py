@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -82,10 +82,11 @@ class Measured:
 
 
 def pin(pid: int, *, to_last: bool) -> None:
-    """Bind a process to one core, if there are several."""
+    """Bind a process to one core, if there are several and it has not ended yet."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
-        os.sched_setaffinity(pid, {cores[-1] if to_last else cores[0]})
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(pid, {cores[-1] if to_last else cores[0]})
 
 
 def generate(bench: Bench, server: Server, mode: str, **settings: object) -> dict[str, Any]:
@@ -103,8 +104,8 @@ def generator(bench: Bench, server: Server, mode: str, **settings: object) -> It
     given = [f"{name}={value}" for name, value in settings.items()]
     argv = [bench.generator, server.host, server.port, mode, *server.security, *given]
     program = Program([str(one) for one in argv], None, typed=True)
-    pin(program.process.pid, to_last=False)
     try:
+        pin(program.process.pid, to_last=False)
         yield program
     finally:
         program.close()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIBCOAP: Final = ("coap-server-openssl", "coap-client-openssl")
+#: Groups with a test of their own, and one whose programs `make test` does not install.
+OTHER_TESTS: Final = {"get", "instructions", "arm"}
 needs_generator = pytest.mark.needs_tool(GENERATOR, *LIBCOAP)
 
 
@@ -30,7 +32,7 @@ def bench(tmp_path: Path) -> Bench:
 
 @needs_generator
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in GROUPS if name not in {"instructions", "get"}])
+@pytest.mark.parametrize("name", [name for name in GROUPS if name not in OTHER_TESTS])
 def test_a_group_measures_something(name: str, bench: Bench) -> None:
     GROUPS[name].measure(bench)
     assert bench.rows
