@@ -19,6 +19,7 @@ from peer.net import outline, plain
 from peer.net.aiocoap_seam.managers import BoundedMessageManager
 from peer.net.plain import Answer, PlainParser
 from peer.net.remote import CoapsRemote, PeerIdentity
+from peer.net.stored_block import LaterBlock
 
 Path = tuple[str, ...]
 
@@ -37,6 +38,9 @@ class DirectSite(Protocol):
     def plain(self, path: Path) -> AnswersPlain | None:
         """Return the resource at a path if it can answer plain requests."""
 
+    def find(self, path: Path) -> tuple[Path, object | None]:
+        """Return the resource that serves a path, or None, and the path at which it is."""
+
     def admit(self, peer: PeerIdentity, path: Path, method: str) -> bool:
         """Return whether a request is certainly allowed. False is no refusal."""
 
@@ -53,16 +57,15 @@ class DirectPath:
     def __init__(self, site: DirectSite, messages: BoundedMessageManager, limits: Limits) -> None:
         self._site = site
         self._messages = messages
+        self._limits = limits
         self.parser = PlainParser(limits)
 
     def answer_untrusted(self, remote: CoapsRemote, message: bytes) -> bytes | None:
         """Return the answer to a decrypted request, encoded, or None to leave it to aiocoap."""
         asked = self.parser.parse_untrusted(message)
         if asked is None:
-            return None
-        path = asked.path
-        if path and not path[-1]:
-            path = path[:-1]  # a trailing slash, as `GuardedSite` takes it
+            return self._block_untrusted(remote, message)
+        path = _without_slash(asked.path)
         resource = self._site.plain(path)
         if resource is None or not self._is_certain(remote, message, path):
             return None
@@ -78,12 +81,32 @@ class DirectPath:
             return plain.encode(message, answer, message_id)
         return None
 
+    def _block_untrusted(self, remote: CoapsRemote, message: bytes) -> bytes | None:
+        """Return a later block of a stored representation: a part of its bytes.
+
+        The first block, and a body that is not stored, are rendered; so they are left to aiocoap.
+        """
+        stored = remote.stored_responses
+        if stored is None or (asked := LaterBlock.parse_untrusted(message, self._limits)) is None:
+            return None
+        path = stored.path_of(asked.options)
+        if path is None or asked.size_exponent > remote.maximum_block_size_exp:
+            return None
+        path = _without_slash(path)
+        if self._site.find(path)[1] is None or not self._is_allowed(remote, message, path):
+            return None
+        answer = stored.later_block(asked)
+        room = remote.association.session.message_bytes
+        return answer if answer is not None and len(answer) <= room else None
+
     def _is_certain(self, remote: CoapsRemote, message: bytes, path: Path) -> bool:
         """Return whether nothing speaks against a short answer at once."""
-        return (
-            path not in remote.in_blocks
-            and self._messages.is_undisturbed(remote, plain.token_of(message))
-            and self._site.admit(remote.peer, path, "GET")
+        return path not in remote.in_blocks and self._is_allowed(remote, message, path)
+
+    def _is_allowed(self, remote: CoapsRemote, message: bytes, path: Path) -> bool:
+        """Return whether no other request is affected, and the guard certainly allows this one."""
+        return self._messages.is_undisturbed(remote, plain.token_of(message)) and self._site.admit(
+            remote.peer, path, "GET"
         )
 
     def _fits(self, remote: CoapsRemote, path: Path, answer: Answer) -> bool:
@@ -92,3 +115,8 @@ class DirectPath:
             return True
         remote.in_blocks.add(path)
         return False
+
+
+def _without_slash(path: Path) -> Path:
+    """Return a path without a trailing slash, as `GuardedSite` takes it."""
+    return path[:-1] if path and not path[-1] else path

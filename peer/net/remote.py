@@ -18,6 +18,7 @@ from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.locality_verdict import LocalityVerdict
 from peer.net.repeats import RecentRequests
+from peer.net.stored_block import LaterBlock
 
 _LARGEST_SZX = 6  # blocks of 1024 bytes
 _SMALLEST_BLOCK_BITS = 4  # a block has 2^(SZX + 4) bytes (RFC 7959 §2.2)
@@ -73,6 +74,16 @@ class Delivered(Protocol):
         """Return None once it is acknowledged, or the attempts of the message to send instead."""
 
 
+class StoredResponses(Protocol):
+    """The responses of a session that are sent in blocks; see `ResponseBlocks`."""
+
+    def path_of(self, options: bytes) -> tuple[str, ...] | None:
+        """Return the path of a GET with these options if the response to it is stored."""
+
+    def later_block(self, asked: LaterBlock) -> bytes | None:
+        """Return the message with a block of a stored response, if it can be made."""
+
+
 class CoapsRemote(interfaces.EndpointAddress):
     """A DTLS association as a remote of aiocoap. Two sessions of one peer are two remotes.
 
@@ -106,6 +117,8 @@ class CoapsRemote(interfaces.EndpointAddress):
         self.delivered = delivered
         #: Unfinished block transfers. `GuardedSite` stores them here; they end with the session.
         self.blocks: object = None
+        #: The stored responses among them, of which `peer.net.direct` sends later blocks.
+        self.stored_responses: StoredResponses | None = None
         self.recent = RecentRequests(limits)
         #: Paths whose last representation needed blocks: `peer.net.direct` leaves them to aiocoap.
         self.in_blocks: set[tuple[str, ...]] = set()

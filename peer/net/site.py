@@ -296,7 +296,9 @@ class GuardedSite(interfaces.ObservableResource):
         """
         remote: CoapsRemote = request.remote
         if not isinstance(remote.blocks, _Blocks):
-            remote.blocks = _Blocks(RequestBodies(self._limits), ResponseBlocks(self._limits))
+            responses = ResponseBlocks(self._limits)
+            remote.blocks = _Blocks(RequestBodies(self._limits), responses)
+            remote.stored_responses = responses
         return remote.blocks
 
     async def render(self, request: aiocoap.Message) -> aiocoap.Message:

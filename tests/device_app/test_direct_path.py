@@ -107,6 +107,9 @@ ODD = {
     "longer options than the limit": encoded(GET, *[(URI_QUERY, bytes(250))] * 5, path="hello"),
 }
 
+LATER_BLOCKS = ("a later block", "a block of that answer")
+"""Odd requests that are answered directly if the body is stored."""
+
 
 @pytest.fixture
 async def twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Twins]:
@@ -158,7 +161,7 @@ async def test_odd_requests_get_the_same_answers(twins: Twins, owner: TwinClient
             sent = sent_as(message, kind, number)
             first = await client.exchange(sent)
             assert await client.exchange(sent) == (first if kind == CON else []), name
-            assert name in PLAIN or not twins.answers, name
+            assert name in (*PLAIN, *LATER_BLOCKS) or not twins.answers, name
             assert who != "an unknown key" or not twins.answers, name
     assert twins.events()[0] == twins.events()[1]
     await client.close()

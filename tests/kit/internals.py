@@ -28,8 +28,9 @@ from device_app.pairing.service import PairingService
 from device_app.resources.board import BoardReadings, OneReading, Readings
 from iam.access import Access
 from iam.store import Store
+from peer.limits import DEFAULT_LIMITS
 from peer.net.advertiser import Advertiser
-from peer.net.aiocoap_seam.response_blocks import ResponseBlocks
+from peer.net.aiocoap_seam.response_blocks import ResponseBlocks, _Key
 from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsLayer
@@ -328,3 +329,17 @@ def replace_end_of_run(
 ) -> None:
     """Wait like this for the end of a daemon that runs in this process."""
     patch.setattr(daemon, "_first_of", wait)
+
+
+def bodies_in_bytes(remote: CoapsRemote) -> int:
+    """The bytes of the stored responses of which a session sends blocks directly."""
+    stored = remote.stored_responses
+    assert isinstance(stored, ResponseBlocks)
+    return sum(len(body.payload) for _, body in stored._bodies.values())
+
+
+def store_response(request: aiocoap.Message, whole: aiocoap.Message) -> ResponseBlocks:
+    """The responses of a session that has sent the first block of one."""
+    made = ResponseBlocks(DEFAULT_LIMITS)
+    made._store(_Key.of(request), whole, request)
+    return made

@@ -129,6 +129,11 @@ def allow(*_args: object) -> None:
     """An `authorise` that refuses no request."""
 
 
+def admit_all(*_args: object) -> bool:
+    """An `admit` that is certain about every request."""
+    return True
+
+
 class Servers:
     """Starts servers, and closes them."""
 

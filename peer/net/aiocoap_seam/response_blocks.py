@@ -25,6 +25,7 @@ from peer.limits import BODY_BEGIN_SECONDS, BODY_PAUSE_SECONDS, Limits
 from peer.net import plain
 from peer.net.aiocoap_seam.blocks import WITHOUT_BODY, bad_block, require_size
 from peer.net.aiocoap_seam.copies import copied
+from peer.net.stored_block import LaterBlock, StoredBody
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,17 @@ _OF_ONE_BLOCK = [
     OptionNumber.ETAG,
     OptionNumber.CONTENT_FORMAT,  # a part of `_Key.body`
 ]
+#: Options of a request for a block that asks for nothing else (`peer.net.stored_block`).
+_PLAIN = frozenset(
+    {
+        OptionNumber.URI_HOST,
+        OptionNumber.URI_PORT,
+        OptionNumber.URI_PATH,
+        OptionNumber.URI_QUERY,
+        OptionNumber.ACCEPT,
+        OptionNumber.BLOCK2,
+    }
+)
 _DIGEST_BYTES = 16
 
 Build = Callable[[], Coroutine[object, object, aiocoap.Message]]
@@ -87,8 +99,16 @@ class ResponseBlocks:
             limits.block_assemblies,
             most_weight=limits.block_bytes,
             weigh=lambda message: len(message.payload),
+            on_evict=lambda key, _message: self._bodies.pop(key, None),
         )
         self._transfers: BoundedDict[_Key, _Transfer] = BoundedDict(limits.block_assemblies)
+        #: The key and the path of stored responses, by the options of the GET without Block2.
+        self._plain: BoundedDict[bytes, tuple[_Key, tuple[str, ...]]] = BoundedDict(
+            limits.block_assemblies
+        )
+        self._bodies: BoundedDict[_Key, tuple[aiocoap.Message, StoredBody]] = BoundedDict(
+            limits.block_assemblies
+        )
 
     @property
     def held_bytes(self) -> int:
@@ -125,6 +145,36 @@ class ResponseBlocks:
         self._note(key, answer.opt.block2)
         return answer
 
+    def path_of(self, options: bytes) -> tuple[str, ...] | None:
+        """Return the path of a GET with these options if the response to it is stored.
+
+        The options were checked when the response was stored.
+        """
+        key, path = self._plain.get(options, (None, ()))
+        return path if key in self._stored else None
+
+    def later_block(self, asked: LaterBlock) -> bytes | None:
+        """Return the message with a block of a stored response, or None to leave it to `block_of`.
+
+        It is the message that `block_of` and aiocoap make of it.
+        """
+        key, _ = self._plain.get(asked.options, (None, ()))
+        whole = self._stored.get(key) if key is not None else None
+        if key is None or whole is None:
+            return None
+        made = self._bodies.get(key)
+        if made is None or made[0] is not whole:
+            body = _body_of(whole)
+            if body is None:
+                return None
+            made = self._bodies[key] = (whole, body)
+        message = made[1].block(asked)
+        if message is not None:
+            size, start = 1 << asked.size_exponent + 4, asked.number << asked.size_exponent + 4
+            more = start + size < len(whole.payload)
+            self._note(key, BlockOption.BlockwiseTuple(asked.number, more, asked.size_exponent))
+        return message
+
     async def fetched(self, request: aiocoap.Message) -> None:
         """Wait until the client has the last response to `request`, or stops fetching it.
 
@@ -147,7 +197,7 @@ class ResponseBlocks:
         if _fits(whole, request):
             return whole
         block = request.opt.block2
-        self._stored[key] = whole
+        self._store(key, whole, request)
         exponent = request.remote.maximum_block_size_exp if block is None else block.size_exponent
         return _cut(whole, 0, exponent)
 
@@ -162,8 +212,16 @@ class ResponseBlocks:
             whole = await self._tagged(request, build)
             if not whole.code.is_successful():
                 return self._first_block(key, request, whole)
-            self._stored[key] = whole
+            self._store(key, whole, request)
         return _cut(whole, block.block_number, block.size_exponent)
+
+    def _store(self, key: _Key, whole: aiocoap.Message, request: aiocoap.Message) -> None:
+        self._stored[key] = whole
+        self._bodies.pop(key, None)  # which may hold the body of an older one
+        numbers = {option.number for option in request.opt.option_list()}
+        if request.code is Code.GET and numbers <= _PLAIN:
+            options = bytes(copied(request, block2=None).opt.encode())
+            self._plain[options] = (key, tuple(request.opt.uri_path))
 
     def _key_of_stored(self, request: aiocoap.Message) -> _Key:
         """Return the key of the response of which a request asks for a later block.
@@ -211,6 +269,15 @@ class ResponseBlocks:
     def _is_under_way(self, key: _Key) -> bool:
         transfer, now = self._transfers.get(key), asyncio.get_running_loop().time()
         return transfer is not None and now < transfer.at + BODY_PAUSE_SECONDS
+
+
+def _body_of(whole: aiocoap.Message) -> StoredBody | None:
+    """Return what the blocks of a response have in common, if Block2 is the last option."""
+    numbers = [option.number for option in whole.opt.option_list()]
+    if any(number >= OptionNumber.BLOCK2 for number in numbers):
+        return None
+    options = bytes(whole.opt.encode())
+    return StoredBody(whole.code, options, max(numbers, default=0), whole.payload)
 
 
 def _fits(answer: aiocoap.Message, request: aiocoap.Message) -> bool:

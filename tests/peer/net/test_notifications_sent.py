@@ -1,6 +1,7 @@
 """The device's side of Observe over real UDP: the newest state, in blocks, until it is rejected."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import aiocoap
@@ -14,14 +15,22 @@ from peer.limits import BODY_PAUSE_SECONDS, Limits
 from peer.net import site
 from peer.net.client import CoapsClient
 from peer.net.remote import ObserveNumbers
+from peer.net.site import admit_none
 from tests.kit.internals import observations_of, remotes_of, unacknowledged
 from tests.kit.raw_client import GET, RawClient, message
+from tests.kit.serve import admit_all
 from tests.kit.waiting import until
 
 POST, FETCH = 2, 5
 CON, NON, ACK = 0, 1, 2
 LOCATION_QUERY, BLOCK2 = 20, 23
 UNLIMITED = 600.0  # seconds; no retransmission takes place
+
+
+@pytest.fixture(params=[admit_none, admit_all], ids=["aiocoap", "direct"])
+def serve(serve: Any, request: pytest.FixtureRequest) -> Any:
+    """A server that answers later blocks by aiocoap's path, or by the direct one."""
+    return partial(serve, admit=request.param)
 
 
 async def observing(served: Any, *, mtype: int = CON, token: bytes = b"t") -> RawClient:

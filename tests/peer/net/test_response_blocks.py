@@ -1,5 +1,6 @@
 """Which stored response a request for a later block gets (RFC 7959, RFC 8132 §2), raw."""
 
+from functools import partial
 from typing import Any
 
 import aiocoap
@@ -9,6 +10,7 @@ from aiocoap.numbers.types import Type
 from aiocoap.resource import Resource
 
 from peer.limits import BODY_PAUSE_SECONDS
+from peer.net.site import admit_none
 from tests.kit.encoded import (
     ACCEPT,
     BLOCK1,
@@ -27,10 +29,17 @@ from tests.kit.encoded import (
     uint,
 )
 from tests.kit.raw_client import RawClient
+from tests.kit.serve import admit_all
 from tests.kit.waiting import skip_time
 
 CBOR: Option = (CONTENT_FORMAT, uint(60))
 SIZE = 2500
+
+
+@pytest.fixture(params=[admit_none, admit_all], ids=["aiocoap", "direct"])
+def serve(serve: Any, request: pytest.FixtureRequest) -> Any:
+    """A server that answers later blocks by aiocoap's path, or by the direct one."""
+    return partial(serve, admit=request.param)
 
 
 class Mirror(Resource):
