@@ -49,7 +49,7 @@ FIXED: Final = {
     "peer:TOKEN_BYTES": _SIZE,
     "peer:WINDOW_ID_BYTES": _SIZE,
     "peer:_CBOR_LENGTH_BYTES": "RFC 8949 §3",
-    "peer:_COOKIE_BYTES": "SHA-256",
+    "peer:_COOKIE_BYTES": "BLAKE2s",
     "peer:_DIGEST_BYTES": "a key of stored answers, not a bound",
     "peer:_EXPORTER_BYTES": _SIZE,
     "peer:_HANDSHAKE_HEADER_BYTES": "RFC 6347 §4.2.2",

@@ -4,13 +4,14 @@ No state is stored for a source address before it has proved that it receives da
 response is never longer than the request. One OpenSSL object listens for all sources: it processes
 one ClientHello after another and stores nothing, until a valid cookie makes it a session; the next
 ClientHello gets a new object. So a ClientHello without a cookie, or one that may not begin, costs
-neither an object nor a signature. The cookie is an HMAC over the source of the datagram. Its key is
-replaced regularly; the previous key stays valid, so that the change breaks no handshake.
+neither an object nor a signature. The cookie is a MAC over the source of the datagram: BLAKE2s with
+a key (RFC 7693). The key is replaced regularly; the previous key stays valid, so that the change
+breaks no handshake.
 """
 
 import hmac
 from collections.abc import Callable
-from hashlib import sha256
+from hashlib import blake2s
 
 from peer.dtls.context import ServerContext
 from peer.dtls.server_session import ServerSession
@@ -54,7 +55,7 @@ class CookieKeys:
 
     @staticmethod
     def _cookie(key: bytes, where: bytes) -> bytes:
-        return hmac.digest(key, where, sha256)[:_COOKIE_BYTES]
+        return blake2s(where, key=key, digest_size=_COOKIE_BYTES).digest()
 
 
 class CookieGate:
