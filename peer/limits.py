@@ -96,7 +96,7 @@ DATAGRAMS_PER_WAKE_UP: Final = 64
 """Datagrams that a socket reads before other tasks run."""
 SINGLE_DATAGRAMS: Final = 8
 """Wake-ups with one datagram each, after which a socket looks for a second one."""
-SOCKET_MEMORIES: Final = 1024
+SOCKET_MEMORIES: Final = 256
 """Addresses and kinds of arrival of which the parsed form is cached; the oldest is dropped."""
 MAX_LOGGED_PEERS: Final = 256
 """Peers whose failing datagrams are logged; further failures are only counted."""

@@ -13,6 +13,8 @@ _HELLO_BYTES = 1 << 14  # DTLSv1_listen reads no more; the rest would stay for t
 class ServerSession(DtlsSession):
     """A server's association. It waits for `listen_untrusted`."""
 
+    __slots__ = ("_check_cookie", "_make_cookie")
+
     def __init__(self, context: ServerContext, *, mtu: int) -> None:
         super().__init__(context.ssl, mtu=mtu)
         self._connection.set_accept_state()
@@ -59,6 +61,10 @@ class ServerSession(DtlsSession):
         self._make_cookie, self._check_cookie = None, lambda cookie: cookie == valid
         self._step()
         return None
+
+    def _forget_handshake(self) -> None:
+        super()._forget_handshake()
+        self._make_cookie = self._check_cookie = None
 
     def make_cookie(self) -> bytes:
         """Return a cookie. Only for OpenSSL's callback."""

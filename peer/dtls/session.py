@@ -56,6 +56,24 @@ class DtlsSession:
     a datagram. `client_random` is set by the owner of a server's session.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_is_released",
+        "_mtu",
+        "_pinned",
+        "_verified",
+        "client_random",
+        "exporter",
+        "extended_master_secret",
+        "failure",
+        "message_bytes",
+        "peer_fingerprint",
+        "record_bytes",
+        "resumed",
+        "state",
+    )
+
     def __init__(
         self, context: SSL.Context, *, mtu: int, pinned: Fingerprint | None = None
     ) -> None:
@@ -247,6 +265,10 @@ class DtlsSession:
         self._note_record_size()
         self.message_bytes = min(self._connection.get_cleartext_mtu(), self.record_bytes)
         self.state = SessionState.ESTABLISHED
+        self._forget_handshake()
+
+    def _forget_handshake(self) -> None:
+        """Free what only a handshake needs."""
         self._verified = None
 
     def _note_record_size(self) -> None:

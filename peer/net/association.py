@@ -47,7 +47,34 @@ class Association:
         amplification: bytes sent per byte received, until the session is established.
         on_message: called with each decrypted message.
         on_change: called once when the session is established, and once when it has ended.
+        socket_number: the index of the socket in its endpoint.
     """
+
+    __slots__ = (
+        "_amplification",
+        "_counters",
+        "_flight_bytes",
+        "_judge",
+        "_loop",
+        "_notified",
+        "_on_change",
+        "_on_message",
+        "_received_bytes",
+        "_sent_bytes",
+        "_socket",
+        "_socket_number",
+        "_timer",
+        "created",
+        "established_at",
+        "ifindex",
+        "is_refused",
+        "last_seen",
+        "local_host",
+        "probed_at",
+        "remote",
+        "session",
+        "verdict",
+    )
 
     def __init__(
         self,
@@ -60,6 +87,7 @@ class Association:
         amplification: float = math.inf,
         on_message: Callable[["Association", bytes], None],
         on_change: Callable[["Association"], None],
+        socket_number: int = 0,
     ) -> None:
         self.session = session
         self.remote = remote
@@ -73,6 +101,7 @@ class Association:
         self._loop = asyncio.get_running_loop()
         self.created = self.established_at = self.last_seen = self._loop.time()
         self._socket = socket
+        self._socket_number = socket_number
         self._counters = counters
         self._judge = judge
         self._on_message = on_message
@@ -81,6 +110,11 @@ class Association:
         self._received_bytes = self._sent_bytes = self._flight_bytes = 0
         self._notified = SessionState.HANDSHAKING
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def peer(self) -> PeerAddress:
+        """The two ends of its path."""
+        return PeerAddress(self._socket_number, self.remote)
 
     @property
     def established(self) -> bool:

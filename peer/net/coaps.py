@@ -93,6 +93,7 @@ class CoapsLayer(interfaces.MessageInterface):
         self._observe_numbers = ObserveNumbers(self.context.loop.time)
         self._messages = BoundedMessageManager(tokens, limits)
         self._messages.message_interface = self
+        self._delivered = self._messages.delivered  # one object for all remotes
         tokens.token_interface = self._messages
         self.context.request_interfaces.append(tokens)
         self._direct = (
@@ -110,7 +111,7 @@ class CoapsLayer(interfaces.MessageInterface):
             interface=self._interface_name(association.ifindex),
             limits=self._limits,
             numbers=self._observe_numbers,
-            delivered=self._messages.delivered,
+            delivered=self._delivered,
         )
 
     def message_received(self, association: Association, message: bytes) -> None:

@@ -113,7 +113,7 @@ class DirectPath:
         """Return whether an answer fits one datagram; if not, remember it for the session."""
         if len(answer.payload) <= remote.maximum_payload_size:
             return True
-        remote.in_blocks.add(path)
+        remote.in_blocks |= {path}
         return False
 
 

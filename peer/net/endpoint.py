@@ -88,6 +88,10 @@ class Endpoint:
         self._admission = SessionAdmission(limits, eviction, upper, priority)
         self._table = SessionTable(self._admission.is_unknown)
         self._sessions = self._table.all
+        # One object for all associations, since each access to a method makes another one.
+        self._judge = locality.judge
+        self._on_message = upper.message_received
+        self._on_change = self._changed
         self._failures = HandshakeFailures(counters)
         self._sockets: list[Socket] = []
         self._net = net
@@ -218,10 +222,11 @@ class Endpoint:
             socket=socket,
             remote=source,
             counters=self.counters,
-            judge=self._locality.judge,
+            judge=self._judge,
             amplification=self._limits.handshake_amplification,
-            on_message=self._upper.message_received,
-            on_change=lambda changed: self._changed(peer, changed),
+            on_message=self._on_message,
+            on_change=self._on_change,
+            socket_number=peer.socket,
         )
         association.note_path(datagram)
         is_known = source.host in self._known_hosts
@@ -242,7 +247,8 @@ class Endpoint:
             return False
         return True
 
-    def _changed(self, peer: PeerAddress, association: Association) -> None:
+    def _changed(self, association: Association) -> None:
+        peer = association.peer
         if association.established:
             self._half_open.pop(peer)
             before = self._sessions.get(peer)

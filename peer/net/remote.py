@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import aiocoap
@@ -20,6 +21,7 @@ from peer.net.locality_verdict import LocalityVerdict
 from peer.net.repeats import RecentRequests
 from peer.net.stored_block import LaterBlock
 
+_NO_PATHS: frozenset[tuple[str, ...]] = frozenset()
 _LARGEST_SZX = 6  # blocks of 1024 bytes
 _SMALLEST_BLOCK_BITS = 4  # a block has 2^(SZX + 4) bytes (RFC 7959 §2.2)
 _OBSERVE_NUMBERS = 1 << 24  # RFC 7641 §3.4
@@ -121,16 +123,30 @@ class CoapsRemote(interfaces.EndpointAddress):
         self.stored_responses: StoredResponses | None = None
         self.recent = RecentRequests(limits)
         #: Paths whose last representation needed blocks: `peer.net.direct` leaves them to aiocoap.
-        self.in_blocks: set[tuple[str, ...]] = set()
+        self.in_blocks = _NO_PATHS
         self._identity: PeerIdentity | None = None
-        #: Tokens of the peer's running requests.
-        self.under_way: set[bytes] = set()
-        #: Tokens of its observations, with the Message IDs of their last notifications.
-        self.observing: dict[bytes, deque[int]] = {}
-        #: Held while a notification is not acknowledged: one at a time (NSTART, RFC 7252 §4.7).
-        self.notifying = asyncio.Lock()
-        #: Held while this side fetches the body of a notification.
-        self.fetching = asyncio.Lock()
+
+    # Most sessions are idle, and need none of these yet.
+
+    @cached_property
+    def under_way(self) -> set[bytes]:
+        """Tokens of the peer's running requests."""
+        return set()
+
+    @cached_property
+    def observing(self) -> dict[bytes, deque[int]]:
+        """Tokens of its observations, with the Message IDs of their last notifications."""
+        return {}
+
+    @cached_property
+    def notifying(self) -> asyncio.Lock:
+        """Held while a notification is not acknowledged: one at a time (NSTART, RFC 7252 §4.7)."""
+        return asyncio.Lock()
+
+    @cached_property
+    def fetching(self) -> asyncio.Lock:
+        """Held while this side fetches the body of a notification."""
+        return asyncio.Lock()
 
     @property
     def peer(self) -> PeerIdentity:
