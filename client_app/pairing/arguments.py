@@ -44,26 +44,29 @@ def expected_key(device: Fingerprint, expected: Fingerprint | None) -> Fingerpri
     return device
 
 
+class FixedText:
+    """A name or a code that was given in advance, in place of a function that asks for it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def __call__(self) -> str:
+        """Return the text."""
+        return self._text
+
+
 def code_source(code: AskCode | str) -> AskCode | None:
     """Return a function that asks for the code; None for an empty code."""
     if not isinstance(code, str):
         return code
-
-    async def given() -> str:
-        return code
-
-    return given if code else None
+    return FixedText(code) if code else None
 
 
 def name_source(name: AskName | str) -> AskName | None:
     """Return a function that asks for the name; None for an empty name."""
     if not isinstance(name, str):
         return name
-
-    async def given() -> str:
-        return name
-
-    return given if name else None
+    return FixedText(name) if name else None
 
 
 def check_names(name: str, alias: str) -> None:

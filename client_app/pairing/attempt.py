@@ -18,7 +18,7 @@ from client_app.host_port import REGULAR_PORT, HostPort
 from client_app.known_devices import DeviceBook
 from client_app.limits import PAIRING_RECONNECTS
 from client_app.models import KnownDevice, Paired
-from client_app.pairing.arguments import AskName
+from client_app.pairing.arguments import AskName, FixedText
 from client_app.pairing.ceremony import (
     AnswerLost,
     Ceremony,
@@ -95,9 +95,9 @@ class PairingAttempt:
         with waiting_for("waiting for your answer"):
             user = await self._user(name, known)
             make_side = await inputs.side_maker(method)
-        side = await self._side_in_open_session(
-            make_side, was_asked=method.spec.needs_code or name is not None
-        )
+        sources = (name, inputs.ask_code if method.spec.needs_code else None)
+        was_asked = not all(one is None or isinstance(one, FixedText) for one in sources)
+        side = await self._side_in_open_session(make_side, was_asked=was_asked)
         begun = await self._ceremony.start(side, name=user, role=role)
         confirm = inputs.confirm
         if inputs.is_key_expected or confirm is None:

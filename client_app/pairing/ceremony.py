@@ -3,7 +3,7 @@
     GET /pair               the device's name and the methods it offers
     POST /pair              starts; if the device knows the key and the name, the pairing ends here
     POST /pair/{id}         the method's exchange, if it has one
-    GET /pair/{id}          observed while both users compare, if the method asks them to
+    GET /pair/{id}          while both users compare, if the method asks for it; then observed
     POST /pair/{id}         the client's confirmation; the device stores the client and confirms
     DELETE /pair/{id}       the client's user declined
 
@@ -48,6 +48,7 @@ from peer.errors import (
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.connection import CoapsConnection
+from peer.net.notifications import NotificationStream
 from peer.pairing.binding import Channel
 from peer.pairing.errors import OPEN_THE_WINDOW, Mismatch
 from peer.pairing.sides import ClientSide, Session, Terms
@@ -111,6 +112,7 @@ class Ceremony:
         self._connection = connection
         self._own = own
         self._limits = limits
+        self._stream: NotificationStream | None = None
 
     @property
     def device(self) -> Fingerprint:
@@ -233,20 +235,28 @@ class Ceremony:
             return False
 
     async def close(self) -> None:
-        """End the session. Safe to repeat."""
+        """End the session, and the observation in it. Safe to repeat."""
+        if self._stream is not None:
+            self._stream.close()
         await self._connection.close()
 
     async def _accepted(self, started: Started) -> None:
-        """Return when the device's user has accepted; polls a device that does not notify."""
+        """Return when the device's user has accepted; polls a device that does not notify.
+
+        One who accepted at once needs no observation.
+        """
+        path = ("pair", started.id)
+        if is_accepted_untrusted(await self._ask(Code.GET, path)):
+            return
         while not await self._observed(started):  # noqa: ASYNC110 - the event is on another machine
             await asyncio.sleep(PAIRING_POLL_SECONDS)
 
     async def _observed(self, started: Started) -> bool:
-        stream = self._connection.observe(message_of(Code.GET, ("pair", started.id)))
-        async with contextlib.aclosing(stream):
-            async for response in stream:
-                if is_accepted_untrusted(body_untrusted(payload_of(response))):
-                    return True
+        # It ends with the session: to withdraw it now would delay the confirmation (NSTART).
+        self._stream = self._connection.observe(message_of(Code.GET, ("pair", started.id)))
+        async for response in self._stream:
+            if is_accepted_untrusted(body_untrusted(payload_of(response))):
+                return True
         return False
 
     async def _ask(
