@@ -8,11 +8,16 @@ trust is the CPU time of the server per operation, from `/proc/PID/task/*/scheds
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Final, TypeVar
+
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 T = TypeVar("T")
 OURS: Final = "handfast"
@@ -114,6 +119,26 @@ def interleaved(candidates: Mapping[str, Callable[[], T]], rounds: int) -> dict[
 def compare(candidates: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Series]:
     """Measure one figure of each candidate, in turn."""
     return {name: Series(values) for name, values in interleaved(candidates, rounds).items()}
+
+
+def process_seconds(
+    argv: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> float:
+    """Seconds of a process from start to end; it has to succeed.
+
+    With a timeout, `subprocess` looks for the end every 50 ms only. So a timer kills instead.
+    """
+    begin = time.perf_counter()
+    with subprocess.Popen(
+        argv, env=env, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        guard = threading.Timer(TIMEOUT_SECONDS, process.kill)
+        guard.start()
+        code = process.wait()
+        taken = time.perf_counter() - begin
+        guard.cancel()
+    assert code == 0, f"exit code {code}: {' '.join(argv)}"
+    return taken
 
 
 def cpu_seconds(pid: int) -> float:

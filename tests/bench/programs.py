@@ -142,9 +142,12 @@ def command(tree: Path | None, *words: str) -> list[str]:
 
 
 def surroundings(tree: Path | None) -> dict[str, str]:
-    """The environment of a device: discovery stays on loopback."""
+    """The environment of a device or a client of a checkout: discovery stays on loopback.
+
+    Without the safe path, `python -m` would import from the folder in which `make` runs.
+    """
     path = {} if tree is None else {"PYTHONPATH": str(tree)}
-    return environment() | {"HANDFAST_INTERFACES": IPV4} | path
+    return environment() | {"HANDFAST_INTERFACES": IPV4, "PYTHONSAFEPATH": "1"} | path
 
 
 def new_home(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +17,7 @@ from tests.bench.harness import (
     cpu_seconds,
     interleaved,
     picked,
+    process_seconds,
 )
 from tests.bench.programs import (
     HERE,
@@ -32,8 +31,9 @@ from tests.bench.programs import (
     load,
     load_keys,
     pin,
+    surroundings,
 )
-from tests.kit.process import Program, environment
+from tests.kit.process import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -169,9 +169,8 @@ def large_body(bench: Bench) -> None:
 
         def measure(server: Server) -> tuple[float, float]:
             path = "/example_data" if server is peer else f"/bytes/{BIG}"
-            before, begin = cpu_seconds(server.pid), time.perf_counter()
-            body = fetch(bench, server, path)
-            taken = time.perf_counter() - begin
+            before = cpu_seconds(server.pid)
+            taken, body = fetch(bench, server, path)
             assert body == source.read_bytes(), (
                 f"{server.name} sent another body of {len(body)} bytes"
             )
@@ -211,14 +210,14 @@ def payloads(bench: Bench) -> None:
             bench.add(Row("curve-payload", "a GET, by bytes of its body", "µs", cpu, x=length))
 
 
-def fetch(bench: Bench, server: Server, path: str, *words: str) -> bytes:
-    """Run libcoap's client once; return the body of the answer."""
+def fetch(bench: Bench, server: Server, path: str, *words: str) -> tuple[float, bytes]:
+    """Run libcoap's client once; return its time in seconds and the body of the answer."""
     _, keys = load_keys(bench)
     out = bench.folder / "fetched"
     out.unlink(missing_ok=True)
     argv = ["coap-client-openssl", *keys[0].coap, "-B", "60", "-b", "1024", "-o", str(out), *words]
-    subprocess.run([*argv, f"coaps://{server.host}:{server.port}{path}"], check=True, timeout=120)
-    return out.read_bytes() if out.exists() else b""
+    taken = process_seconds([*argv, f"coaps://{server.host}:{server.port}{path}"])
+    return taken, out.read_bytes() if out.exists() else b""
 
 
 def own_client(bench: Bench) -> None:
@@ -243,18 +242,17 @@ def own_client(bench: Bench) -> None:
 
 def ask(bench: Bench, server: Server, *, base: bool = False) -> tuple[float, float]:
     """Requests per second of one client, and its CPU time for one in microseconds."""
-    python, path = sys.executable, {}
-    if base and bench.base:
-        python, path = str(bench.base / ".venv/bin/python"), {"PYTHONPATH": str(bench.base)}
+    tree = bench.base if base else None
+    python = str(tree / ".venv" / "bin" / "python") if tree else sys.executable
     argv = [python, str(HERE / "client_loop.py"), server.host, str(server.port)]
     argv += [str(bench.times(2_000)), *server.security]
-    rate, cpu = json.loads(run_client(argv, path))
+    rate, cpu = json.loads(run_client(argv, surroundings(tree)))
     return rate, cpu
 
 
 def run_client(argv: Sequence[str], env: Mapping[str, str]) -> str:
     """Run a client on the core of the generator; return what it printed."""
-    program = Program(argv, environment() | dict(env))
+    program = Program(argv, dict(env))
     pin(program.process.pid, to_last=False)
     try:
         return program.end(code=0).out

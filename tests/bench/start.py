@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -14,12 +13,11 @@ from client_app.models import KnownDevice
 from device_app.settings.paths import Paths
 from iam import Key, State, Store, User
 from peer.identity import Identity
-from tests.bench.harness import OURS, Bench, Series, compare, resident_bytes
+from tests.bench.harness import OURS, Bench, Series, compare, process_seconds, resident_bytes
 from tests.bench.programs import IPV4, surroundings
 from tests.kit.distribution import Environment, build
 from tests.kit.interop import Ports
 from tests.kit.process import Program
-from tests.kit.waiting import TIMEOUT_SECONDS
 
 BARE: Final = "python -c pass"
 WARM_UP: Final = 3  # runs before the measured ones, so that files and bytecode are cached
@@ -32,17 +30,7 @@ def outside() -> dict[str, str]:
 
 def run(argv: list[str]) -> float:
     """Milliseconds of one process."""
-    begin = time.perf_counter()
-    subprocess.run(
-        argv,
-        env=outside(),
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=TIMEOUT_SECONDS,
-        cwd="/",
-    )
-    return 1e3 * (time.perf_counter() - begin)
+    return 1e3 * process_seconds(argv, outside(), Path("/"))
 
 
 @cache

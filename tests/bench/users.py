@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from contextlib import closing
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from device_app.settings.paths import Paths
@@ -14,10 +12,9 @@ from iam import Event, Key, State, Store, Subject, User
 from iam.policy import Role
 from iam.policy_toml import to_toml
 from tests.bench import control
-from tests.bench.harness import OURS, Bench, Row, Series, compare
+from tests.bench.harness import OURS, Bench, Row, Series, compare, process_seconds
 from tests.bench.policy_sets import ATTRIBUTES, access, policies
 from tests.bench.programs import command, device, generate, new_home, surroundings
-from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,15 +60,8 @@ def many_users(bench: Bench) -> None:
                 note("memory", size, server.resident() / 2**20)
                 note("status", size, 1e3 * seconds(lambda home=home: control.ask(home, "status")))  # type: ignore[misc]
                 words = ("--home", str(home), "users", "list")
-                listing = partial(
-                    subprocess.run,
-                    command(None, *words),
-                    env=surroundings(None),
-                    check=True,
-                    stdout=subprocess.DEVNULL,
-                    timeout=TIMEOUT_SECONDS,
-                )
-                note("list", size, seconds(listing))
+                argv = command(None, *words)
+                note("list", size, process_seconds(argv, surroundings(None)))
     names = {
         "start": ("start of the daemon until it is ready", "s"),
         "status": ("`status`, without the start of the command", "ms"),
