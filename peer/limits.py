@@ -88,6 +88,10 @@ DEFAULT_LIMITS = Limits()
 
 PARSED_ADDRESSES: Final = 1024
 """IP addresses whose canonical text is cached."""
+REMEMBERED_CERTIFICATES: Final = 64
+"""Certificates whose fingerprints are remembered; the oldest is dropped."""
+REMEMBERED_CERTIFICATE_BYTES: Final = 1024
+"""A longer certificate is read each time. One of handfast has about 400 bytes."""
 HANDSHAKE_MESSAGE_BYTES: Final = 2**14
 """A handshake message of a peer, in any number of fragments; a longer one is dropped."""
 MAX_DATAGRAM_BYTES: Final = 13 + 2**14 + 2048

@@ -33,9 +33,9 @@ class ContentType(IntEnum):
     APPLICATION_DATA = 23
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """One record of a datagram, with its header."""
+    """One record of a datagram, with its header. It is never changed."""
 
     data: bytes
 

@@ -123,12 +123,12 @@ class DtlsSession:
         """
         der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         if self._verified is None or self._verified[0] != der:
-            self._verified = der, self._verify(certificate)
+            self._verified = der, self._verify(certificate, der)
         return self._verified[1]
 
-    def _verify(self, certificate: crypto.X509) -> int:
+    def _verify(self, certificate: crypto.X509, der: bytes) -> int:
         try:
-            self.peer_fingerprint = peer_fingerprint(certificate)
+            self.peer_fingerprint = peer_fingerprint(certificate, der)
         except UnsupportedKey as error:
             self.failure = error
             return openssl.UNSUPPORTED_KEY

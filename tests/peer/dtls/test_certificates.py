@@ -14,6 +14,7 @@ from peer.dtls.peer_key import peer_fingerprint
 from peer.dtls.session import DtlsSession, SessionState
 from peer.errors import PinMismatch, UnsupportedKey
 from peer.identity import Fingerprint, Identity
+from peer.limits import REMEMBERED_CERTIFICATE_BYTES, REMEMBERED_CERTIFICATES
 from tests.kit.dtls_pair import establish
 from tests.kit.internals import use_any_certificate
 from tests.peer.dtls.test_session import MTU, begin_responder, run_handshake
@@ -219,9 +220,11 @@ WRONG: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_no_other_kind_of_key_is_accepted(kind: str) -> None:
-    certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, Parts().encode(WRONG[kind]()))
-    with pytest.raises(UnsupportedKey) as caught:
-        peer_fingerprint(certificate)
+    der = Parts().encode(WRONG[kind]())
+    certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+    for _ in range(2):  # a refusal is not remembered
+        with pytest.raises(UnsupportedKey) as caught:
+            peer_fingerprint(certificate, der)
     assert "prime256v1" in caught.value.advice
 
 
@@ -255,21 +258,48 @@ def test_a_certificate_that_openssl_cannot_decode_gets_an_alert(
     assert responder.state is initiator.state is SessionState.FAILED
 
 
-def test_a_handshake_reads_the_key_of_each_certificate_once(
-    device: Identity, client: Identity, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """OpenSSL asks several times about one certificate, and reading a key is costly."""
-    reads = 0
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[crypto.PKey]:
+    """The keys that are read from certificates."""
+    keys: list[crypto.PKey] = []
     dump = crypto.dump_publickey
 
     def counted(kind: int, key: crypto.PKey) -> bytes:
-        nonlocal reads
-        reads += 1
+        keys.append(key)
         return dump(kind, key)
 
     monkeypatch.setattr(crypto, "dump_publickey", counted)
-    establish(device, client)
-    assert reads == 2, "one by each side"
+    return keys
+
+
+def test_the_key_of_a_certificate_is_read_once(reads: list[crypto.PKey]) -> None:
+    """OpenSSL asks several times about one certificate, and reading a key is costly."""
+    device, client = Identity.create(), Identity.create()
+    for _ in range(3):
+        near, far = establish(device, client)
+        assert near.peer_fingerprint == device.fingerprint
+        assert far.peer_fingerprint == client.fingerprint
+    assert len(reads) == 2, "one by each side"
+
+
+def test_strangers_with_many_certificates_fill_a_bounded_memory(reads: list[crypto.PKey]) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    ders = [
+        Parts(serial=tlv(INTEGER, (0x10000 + number).to_bytes(3))).encode(encoded(private))
+        for number in range(1, REMEMBERED_CERTIFICATES + 2)
+    ]
+    long = extended(extension(ALTERNATIVE, bytes(REMEMBERED_CERTIFICATE_BYTES)))
+
+    def read(der: bytes) -> int:
+        before = len(reads)
+        certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+        assert peer_fingerprint(certificate, der) == Fingerprint.of_public_key(private.public_key())
+        return len(reads) - before
+
+    assert [read(der) for der in ders] == [1] * len(ders)
+    assert read(ders[-1]) == 0
+    assert read(ders[0]) == 1, "the oldest was dropped"
+    assert [read(long.encode(encoded(private))) for _ in range(2)] == [1, 1]
 
 
 def test_another_certificate_is_verified_by_itself(device: Identity, client: Identity) -> None:
