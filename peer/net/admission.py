@@ -62,11 +62,10 @@ class SessionAdmission:
         return self._priority_of(key) is SessionPriority.LOW
 
     def replaced_by(
-        self, newcomer: Association, table: SessionTable, *, now: float
+        self, newcomer: Association, priority: SessionPriority, table: SessionTable, *, now: float
     ) -> list[PeerAddress] | None:
         """Return the sessions to close so that `newcomer` fits, or None if it does not fit."""
         limits = self._limits
-        priority = self.priority_of(newcomer)
         key = _key_of(newcomer)
         replaced: list[PeerAddress] = []
         if (
@@ -89,18 +88,18 @@ class SessionAdmission:
         reserve = 0 if priority is SessionPriority.HIGH else limits.session_reserve
         if len(table) - len(replaced) < limits.sessions - reserve:
             return replaced
-        victim = self._victim_of_all(newcomer, table, replaced, now)
+        victim = self._victim_of_all(newcomer, priority, table, replaced, now)
         return None if victim is None else [*replaced, victim]
 
     def _victim_of_all(
         self,
         newcomer: Association,
+        priority: SessionPriority,
         table: SessionTable,
         replaced: Collection[PeerAddress],
         now: float,
     ) -> PeerAddress | None:
         """Return a session to close although it is within all other limits, or None."""
-        priority = self.priority_of(newcomer)
         sessions = table.admitted()
         of_key = {one: self._priority_of(one) for one in map(_key_of, sessions.values())}
         priorities = {

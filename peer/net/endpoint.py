@@ -203,12 +203,19 @@ class Endpoint:
     ) -> None:
         source = datagram.source
         now = self._loop.time()
+        is_known = False
+
+        def may_begin() -> bool:
+            nonlocal is_known
+            is_known = source.host in self._known_hosts
+            return self._may_begin(peer, is_known=is_known, now=now)
+
         admitted = self._gate.admit_untrusted(
             found[0].data,
             context=self._context,
             where=f"{source.host} {source.port} {source.scope}".encode(),
             now=now,
-            may_begin=lambda: self._may_begin(peer, now),
+            may_begin=may_begin,
         )
         socket = self._sockets[peer.socket]
         if isinstance(admitted, bytes):
@@ -229,16 +236,14 @@ class Endpoint:
             socket_number=peer.socket,
         )
         association.note_path(datagram)
-        is_known = source.host in self._known_hosts
         if self._half_open.add(peer, association, is_known=is_known, now=now):
             self.counters["half-open-evicted"] += 1
         association.start()
         if found[1:]:  # further fragments of the ClientHello
             association.receive_untrusted(datagram, found[1:])
 
-    def _may_begin(self, peer: PeerAddress, now: float) -> bool:
+    def _may_begin(self, peer: PeerAddress, *, is_known: bool, now: float) -> bool:
         """Return whether a handshake may begin. The cookie is valid; nothing was computed yet."""
-        is_known = peer.address.host in self._known_hosts
         if not self._rate.admits(peer.address, is_known=is_known, now=now):
             self.counters["handshakes-rate-limited"] += 1
             return False
@@ -274,10 +279,14 @@ class Endpoint:
             association.close()
             return
         self.counters["handshakes"] += 1
-        replaced = self._admission.replaced_by(association, self._table, now=self._loop.time())
+        priority = self.priority_of(association)
+        is_unknown = priority is SessionPriority.LOW
+        replaced = self._admission.replaced_by(
+            association, priority, self._table, now=self._loop.time()
+        )
         if replaced is None:
             self.counters["sessions-refused"] += 1
-            if self.priority_of(association) is SessionPriority.LOW:
+            if is_unknown:
                 association.close()
             else:
                 self._tell(peer, association)
@@ -285,8 +294,8 @@ class Endpoint:
         for one in replaced:
             self.counters["sessions-evicted"] += 1
             self._sessions[one].close()
-        self._table.add(peer, association)
-        if association.session.peer_fingerprint is not None:
+        self._table.add(peer, association, is_unknown=is_unknown)
+        if association.session.peer_fingerprint is not None and not is_unknown:
             self._known_hosts.note(association.remote.host, association.session.peer_fingerprint)
         self._upper.session_established(association)
 
@@ -296,7 +305,7 @@ class Endpoint:
         for one in refused[: max(0, len(refused) + 1 - self._limits.refused_sessions)]:
             one.close()
         association.is_refused = True
-        self._table.add(peer, association)
+        self._table.add(peer, association, is_unknown=False)
         self._upper.session_established(association)
         self._loop.call_later(self._limits.refused_seconds, association.close)
 

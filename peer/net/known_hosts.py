@@ -39,9 +39,7 @@ class KnownHosts:
         return key is not None and self._is_known(key)
 
     def note(self, host: str, key: Fingerprint) -> None:
-        """Remember that a key connected from an address, if the key is known."""
-        if not self._is_known(key):
-            return
+        """Remember that a key, which is known, connected from an address."""
         if host in self._hosts:
             self._remove(host)
         if self._counts[key] >= self._most_per_key:

@@ -47,15 +47,18 @@ class SessionTable:
         self._look_at(self._unknown)
         return {peer: one for key in self._unknown for peer, one in self._of_key[key].items()}
 
-    def add(self, peer: PeerAddress, association: Association) -> None:
-        """Store a session. There is none of this peer."""
+    def add(self, peer: PeerAddress, association: Association, *, is_unknown: bool) -> None:
+        """Store a session, of a key that is unknown now or not. There is none of this peer."""
         self.all[peer] = association
         if association.is_refused:
             self.refused[peer] = association
             return
         key = association.session.peer_fingerprint
         self._of_key.setdefault(key, {})[peer] = association
-        self._look_at((key,))
+        if is_unknown:
+            self._unknown.add(key)
+        else:
+            self._unknown.discard(key)
 
     def remove(self, peer: PeerAddress) -> None:
         """Forget the session of a peer."""

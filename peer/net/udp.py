@@ -44,6 +44,7 @@ from peer.net.linux_socket import (
 from peer.net.socket_reports import unreachable
 
 _log = logging.getLogger(__name__)
+_TRUNCATED = int(socket.MSG_TRUNC)  # an operation of an IntFlag takes longer than a look-up
 
 
 class UdpSocket:
@@ -236,7 +237,7 @@ class UdpSocket:
         self, size: int, ancillary: Ancillary, flags: int, name: SocketName
     ) -> None:
         self.counters["received"] += 1
-        if flags & socket.MSG_TRUNC:
+        if flags & _TRUNCATED:
             self.counters["oversize"] += 1
             return
         if not size or not name[1]:  # empty, or no port to answer to
