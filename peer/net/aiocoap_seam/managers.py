@@ -21,6 +21,7 @@ from peer.limits import (
 )
 from peer.net import outline, plain
 from peer.net.aiocoap_seam.deliveries import Delivery, Remaining, fits, size_of
+from peer.net.aiocoap_seam.exchanges import Exchanges
 from peer.net.aiocoap_seam.requests import (
     BoundedTokenManager,
     is_deregistration,
@@ -40,6 +41,7 @@ class BoundedMessageManager(MessageManager):
 
     def __init__(self, token_manager: BoundedTokenManager, limits: Limits) -> None:
         super().__init__(token_manager)
+        self._exchanges = self._active_exchanges = Exchanges()
         self._requests = token_manager
         self._limits = limits
         self._tuning = TransportTuning()
@@ -318,6 +320,16 @@ class BoundedMessageManager(MessageManager):
         self._active_exchanges.pop((message.remote, message.mid))[1].cancel()
         delivery.replace(Remaining(2 * timeout, left - 1))
         self._continue_backlog(message.remote)
+
+    def _continue_backlog(self, remote: object) -> None:
+        """Send the next messages to a remote, up to one that has to be acknowledged."""
+        waiting = self._backlogs.get(remote)
+        while waiting is not None and not self._exchanges.number_of(remote):
+            if not waiting:
+                del self._backlogs[remote]
+                return
+            message, messageerror_monitor = waiting.pop(0)
+            self._send_initially(message, messageerror_monitor)
 
     def _stale(self, message: aiocoap.Message) -> Delivery | None:
         if message.mtype is not CON:

@@ -4,6 +4,7 @@ A device loads this module from the folder `modules` beside its `device.toml`.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import aiocoap
 from aiocoap.numbers.codes import Code
@@ -11,6 +12,8 @@ from aiocoap.resource import ObservableResource, Resource
 
 from device_app.resource_spec import Board, ResourceSpec
 
+#: A resource whose changes are rendered once; an older checkout of this project has none.
+SHARED = partial(ResourceSpec, same_for_all=True)
 LENGTHS = (16, 256, 1024, 4096, 16_384, 65_536, 1_048_576)
 
 
@@ -49,4 +52,5 @@ def resources(_board: Board) -> Iterator[ResourceSpec]:
     for length in LENGTHS:
         path = f"/bytes/{length}"
         yield ResourceSpec(path, Bytes(length), actions={"GET": "Bench:Get"})
-    yield ResourceSpec("/value", Value(), actions={"GET": "Bench:Get", "PUT": "Bench:Put"})
+    shared = SHARED if "same_for_all" in ResourceSpec.__slots__ else ResourceSpec
+    yield shared("/value", Value(), actions={"GET": "Bench:Get", "PUT": "Bench:Put"})

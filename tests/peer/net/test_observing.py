@@ -11,6 +11,7 @@ from aiocoap.numbers.codes import Code
 
 from peer.identity import Identity
 from peer.limits import Limits
+from peer.net.aiocoap_seam.exchanges import Exchanges
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
 from peer.net.problem import ProblemError
@@ -291,3 +292,33 @@ async def test_a_closed_observation_leaves_no_state_on_either_side(
     assert not remote.under_way
     assert not messages_of(caller).token_manager.outgoing_requests
     assert not unacknowledged(caller)
+
+
+async def test_an_acknowledgement_costs_the_same_whatever_others_have_under_way(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiocoap searches the messages to all sessions; 1,000 observers would cost 1,000,000 steps."""
+
+    def search(_self: object) -> None:
+        raise AssertionError("the messages to all sessions were searched")
+
+    served = await serve(limits=Limits(ack_timeout_seconds=600))
+    raws = [await RawClient.connect(served.address) for _ in range(3)]
+    for number, raw in enumerate(raws):
+        raw.send(message(GET, "value", number=1, token=bytes([number]), observe=0))
+        await raw.until(1)
+    served.value.set(1)
+    for raw in raws:
+        await raw.until(2)
+    assert unacknowledged(served.server) == 3
+    with monkeypatch.context() as patch:
+        for name in ("keys", "items", "values", "__iter__"):
+            patch.setattr(Exchanges, name, search)
+        raws[1].acknowledge(raws[1].received[1].mid)
+        await raws[1].handled()
+    assert unacknowledged(served.server) == 2
+    assert served.count("coap-dispatch-failed") == 0
+    served.value.set(2)
+    assert (await raws[1].until(3))[2].payload == b"2"
+    for raw in raws:
+        await raw.close()
