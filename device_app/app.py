@@ -15,6 +15,7 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from device_app import collector
 from device_app.access.access_control import AccessControl
 from device_app.access.clock import SystemClocks, TimeKeeper
 from device_app.access.expiry import Expiry
@@ -106,7 +107,7 @@ class App:
         """
         async with AsyncExitStack() as stack:
             _make_private(paths)
-            store = Store.open(paths.store, keep_events=settings.iam_limits.events_kept)
+            store = _open_store(paths, settings)
             stack.callback(store.close)
             identity = Identity.load_or_create(paths.key)
             # The policies can name the actions of modules, whose resources ask the guard: so the
@@ -269,6 +270,11 @@ def _make_private(paths: Paths) -> None:
             f"the folder {paths.state} cannot be created: {error.strerror}",
             advice="Create it, or choose another with --home.",
         ) from error
+
+
+def _open_store(paths: Paths, settings: Settings) -> Store:
+    with collector.paused():
+        return Store.open(paths.store, keep_events=settings.iam_limits.events_kept)
 
 
 def _locality(settings: Settings) -> Locality:

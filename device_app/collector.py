@@ -2,7 +2,7 @@
 
 A full collection looks at every object of the process, while no request is answered: 50 to 140 ms
 on a small machine. So what exists when the daemon is ready is left out of all later ones, and none
-begins while a large set of policies is read. Objects without cycles are freed as always.
+begins while many users or policies are read. Objects without cycles are freed as always.
 """
 
 import gc
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 @contextmanager
 def settled() -> Iterator[None]:
     """Leave what exists now out of all collections, inside the block."""
-    gc.collect()
     gc.freeze()
     try:
         yield

@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 _PRIVATE: Final = 0o600
 _NO_SYNC: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -66,9 +66,14 @@ def _objection(found: os.stat_result, *, writing: bool) -> str:
     return ""
 
 
+def reading_own(path: Path) -> BinaryIO:
+    """Open a file of this user for reading. Raises OSError as `open_own` does."""
+    return os.fdopen(open_own(path, os.O_RDONLY), "rb")
+
+
 def read_own(path: Path) -> bytes:
     """Return the content of a file of this user. Raises OSError as `open_own` does."""
-    with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+    with reading_own(path) as file:
         return file.read()
 
 

@@ -45,6 +45,7 @@ LAST_SEEN_ROWS_PER_COMMIT: Final = 32  # written along with another change; the 
 
 # Files.
 MARK_CHANGE_BYTES: Final = 65_536  # of changes in a mark, beyond its rows; then it is rewritten
+MARK_READ_BYTES: Final = 65_536  # of a line of a mark at once; a line has the rows of all users
 STORE_BUSY_MILLISECONDS: Final = 1000  # how long a checkpoint waits for readers
 BACKUP_NOTE_CHARACTERS_MAX: Final = 8000  # what a backup says about itself, with a sealed key
 LOCK_FILE_BYTES_MAX: Final = 4200  # a process ID and a path (PATH_MAX, limits.h)

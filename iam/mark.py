@@ -19,13 +19,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, TypedDict, final
+from typing import Any, Final, TypedDict, final
 
 from iam import files, rights
-from iam.limits import MARK_CHANGE_BYTES
+from iam.limits import MARK_CHANGE_BYTES, MARK_READ_BYTES
 from iam.rights import Seal
 
 _NO_LINE: Final = "0" * 64
+_ROOM: Final = 3  # bytes for a character of a row: each is written twice at most, and escaped
 Head = tuple[int, str]  # number and hex digest of an event
 
 
@@ -69,6 +70,71 @@ class Marked:
     void: int = 0
     is_whole: bool = True
     last: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a mark can be continued: the digest of its last line, and the length of its rows."""
+
+    last: str
+    row_characters: int
+
+    @classmethod
+    def of(cls, marked: Marked) -> End:
+        """Return the end of a mark that was read whole."""
+        return cls(marked.last, sum(map(len, marked.rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The end of a mark whose lines are all valid, without its rows; `seal` is in hex."""
+
+    seal: str
+    head: Head
+    time_floor: float
+    schema: int
+    last: str
+
+
+def summary_untrusted(path: Path) -> Summary | None:
+    """Return what the last line of a mark says, or None if that takes more than its end.
+
+    Every digest is checked, and the rows are neither parsed nor kept. A store whose seal is the
+    same has the same rows. Raises OSError, and ValueError, TypeError or KeyError for an invalid
+    line.
+    """
+    content: dict[str, Any] = {"void": 0}
+    digest, said, running, end = _NO_LINE.encode(), b"", None, b""
+    with files.reading_own(path) as file:
+        while part := file.readline(MARK_READ_BYTES):
+            if running is None:
+                said, _, part = part.partition(b" ")
+                running, end = sha256(digest + b" "), b""
+            running.update(part.removesuffix(b"\n"))
+            end = end[-MARK_READ_BYTES:] + part
+            if part.endswith(b"\n"):
+                if said != running.hexdigest().encode():
+                    return None
+                digest, running, content = said, None, json.loads(_without_rows(end))
+    if running is not None or "void" in content:
+        return None
+    number, head = content["head"]
+    return Summary(
+        str(content["seal"]),
+        (int(number), str(head)),
+        float(content["floor"]),
+        int(content["schema"]),
+        digest.decode("ascii"),
+    )
+
+
+def _without_rows(line: bytes) -> bytes:
+    """The object at the end of a line, without the rows that it adds, if it drops none.
+
+    A quote inside a row is escaped, so what this looks for is in no row.
+    """
+    _, found, rest = line.rpartition(b'],"dropped":[],"serial":')
+    return b'{"serial":' + rest if found else line
 
 
 def path_of(store: Path) -> Path:
@@ -143,16 +209,16 @@ class _Reader:
 class Mark:
     """The mark of one open store. Every method may raise OSError; then it has written no line."""
 
-    def __init__(self, store: Path, *, schema: int, marked: Marked | None = None) -> None:
-        """Continue a file that says `marked`, or start a new one."""
+    def __init__(self, store: Path, *, schema: int, end: End | None = None) -> None:
+        """Continue a file that ends like this, or start a new one."""
         self._path = path_of(store)
         self._schema = schema
         self._last = ""  # digest of the last line; empty: the file has to be rewritten
         self._size = self._room = 0
-        if marked is not None:
-            self._last = marked.last
+        if end is not None:
+            self._last = end.last
             self._size = self._path.stat().st_size
-            self._room = MARK_CHANGE_BYTES + _room_for(marked.rows)
+            self._room = MARK_CHANGE_BYTES + _ROOM * end.row_characters
 
     def exists(self) -> bool:
         """Return whether the file exists."""
@@ -223,8 +289,8 @@ class Mark:
 
 
 def _room_for(rows: Collection[str]) -> int:
-    """The bytes that these rows may take: each is written twice at most, and escaped."""
-    return 3 * sum(map(len, rows))
+    """The bytes that these rows may take."""
+    return _ROOM * sum(map(len, rows))
 
 
 def _chained(previous: str, body: str) -> str:

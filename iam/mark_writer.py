@@ -19,7 +19,7 @@ from iam.audit import AuditTrail
 from iam.database import DISK_ERRORS, reason
 from iam.errors import StoreError
 from iam.last_seen import LastSeen
-from iam.mark import Mark, Marked
+from iam.mark import End, Mark
 from iam.rights import Seal
 from iam.storefile import StoreFile
 
@@ -40,16 +40,16 @@ class MarkWriter:
         last_seen: LastSeen,
         *,
         seal: Seal,
-        marked: Marked | None,
+        end: End | None,
     ) -> None:
-        """Continue a mark that says `marked`; with None, the next update rewrites it."""
+        """Continue a mark that ends like this; with None, the next update rewrites it."""
         self.seal = seal
         self.fault = ""
         self._file = file
         self._audit = audit
         self._last_seen = last_seen
-        self._mark = Mark(file.path, schema=len(schema.MIGRATIONS), marked=marked)
-        self._is_current = marked is not None
+        self._mark = Mark(file.path, schema=len(schema.MIGRATIONS), end=end)
+        self._is_current = end is not None
 
     def invalidate(self) -> None:
         """Have the next update rewrite the mark."""

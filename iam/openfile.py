@@ -1,5 +1,7 @@
 """Open a store for one process, after comparing it with its mark; read or remove a closed one.
 
+- A store that agrees with its mark in everything is read in one pass (`iam.sound_store`). Every
+  other one is compared with its mark row by row.
 - One process writes. It holds a lock on `<file>.lock`, which ends with the process. The lock file
   stays; it contains the process ID for the error of a second process, and on the following lines
   the note of that process, which tells others how to reach it.
@@ -18,14 +20,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from iam import audit, database, files, mark, recovery, salvage, schema
+from iam import audit, database, files, mark, recovery, salvage, schema, sound_store
 from iam.audit import AuditTrail
 from iam.database import beside, explained
 from iam.errors import StoreBusy, StoreError, StoreTooNew
 from iam.limits import DEFAULT_IAM_LIMITS, LOCK_FILE_BYTES_MAX, STORE_COPY_TRIES
-from iam.mark import Marked
+from iam.mark import End, Marked
 from iam.recovery import AcceptedState, Reason
-from iam.schema import Content
+from iam.schema import Beside, Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +37,18 @@ class Opened:
     Attributes:
         lock: the descriptor that holds the lock; close it last.
         db: the connection.
-        content: what the file holds.
+        beside: what the file holds beside users, keys and invites.
         accepted: the state to use.
         time_floor: the latest time that has certainly passed.
-        marked: what the mark says, if it agrees with the store.
+        end: where the mark ends, if it agrees with the store.
     """
 
     lock: int
     db: sqlite3.Connection
-    content: Content
+    beside: Beside
     accepted: AcceptedState
     time_floor: float
-    marked: Marked | None
+    end: End | None
 
 
 def open_for_writing(path: Path) -> Opened:
@@ -59,6 +61,8 @@ def open_for_writing(path: Path) -> Opened:
         with explained(path):
             for suffix in database.BESIDE:
                 files.require_own(beside(path, suffix))
+            if (sound := sound_store.open_sound(path)) is not None:
+                return Opened(held, *sound)
             marked = mark.load_untrusted(mark.path_of(path))
             if marked is None and not has_traces(path):
                 database.create(path)
@@ -97,7 +101,7 @@ def _recovered(path: Path, held: int, marked: Marked | None) -> Opened:
         _close(db)
         raise
     accepted = recovery.compare(content, marked, fault=fault, has_lost_events=has_lost_events)
-    same: Marked | None = None
+    end: End | None = None
     if db is None or accepted.recovery is not None:
         _close(db)
         salvage.replace(path, content, marked, accepted)
@@ -105,10 +109,10 @@ def _recovered(path: Path, held: int, marked: Marked | None) -> Opened:
         content = schema.read(db.execute)
     elif marked is not None and content is not None:
         is_current = marked.is_whole and marked.schema == len(schema.MIGRATIONS)
-        same = marked if is_current and marked.rows == content.rows else None
+        end = End.of(marked) if is_current and marked.rows == content.rows else None
     assert content is not None
     time_floor = max(content.time_floor, marked.time_floor if marked is not None else 0.0)
-    return Opened(held, db, content, accepted, time_floor, same)
+    return Opened(held, db, content, accepted, time_floor, end)
 
 
 def _close(db: sqlite3.Connection | None) -> None:

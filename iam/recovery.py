@@ -85,7 +85,10 @@ def _counted(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedState:
-    """The state to start with. `recovery` is the fault that was found just now, or None."""
+    """The state to start with. `recovery` is the fault that was found just now, or None.
+
+    `rows` are those of the state, if the store has to be replaced.
+    """
 
     state: State
     rows: frozenset[str]

@@ -19,7 +19,7 @@ _INVALID: Final = (IamError, TypeError, ValueError, OverflowError)  # raised by 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(?: [A-Za-z0-9_-]+)*")
 _NULL: Final = type(None)
 #: The types that the columns of a row may have: STRICT tables hold no others, damaged ones may.
-_TYPES: Final = {
+TYPES: Final = {
     "user": frozenset(product([str], [str], [str], [float, _NULL], [float, _NULL], [float])),
     "key": frozenset({(str, str, str, str, int, float, str, bytes)}),
     "invite": frozenset(
@@ -64,7 +64,8 @@ def state_of_tables(tables: Tables) -> tuple[State, bool]:
             users[user.name] = user
         is_exact = is_exact and user is not None and _is_same("user", values, user_values(user))
     for values in tables["invite"]:
-        if (invite := _invite(values)) is not None and invite.inviter in {"", *users}:
+        invite = _invite(values)
+        if invite is not None and (not invite.inviter or invite.inviter in users):
             invites.append(invite)
             is_exact = is_exact and _is_same("invite", values, invite_values(invite))
         else:
@@ -75,7 +76,7 @@ def state_of_tables(tables: Tables) -> tuple[State, bool]:
 
 def _is_same(kind: str, values: Sequence[object], taken: Values) -> bool:
     """Whether the values of a row were taken as they are, and are of the types of their columns."""
-    return values == taken and tuple(map(type, values)) in _TYPES[kind]
+    return values == taken and tuple(map(type, values)) in TYPES[kind]
 
 
 def _key(values: Sequence[object]) -> tuple[Key, str] | None:
@@ -98,7 +99,7 @@ def _key(values: Sequence[object]) -> tuple[Key, str] | None:
 def _user(values: Sequence[object], keys: Mapping[str, list[Key]]) -> User | None:
     name, role, display_name, not_before, not_after, created = values
     try:
-        valid_name = _name(name)
+        valid_name = check_name(_text(name))
         return User(
             valid_name,
             _repeated(role),
@@ -112,12 +113,19 @@ def _user(values: Sequence[object], keys: Mapping[str, list[Key]]) -> User | Non
         return None
 
 
+def exact_invite(values: Sequence[object]) -> Invite | None:
+    """Return the invite of a row if it is valid and has every value as it is."""
+    invite = _invite(values)
+    is_exact = invite is not None and _is_same("invite", values, invite_values(invite))
+    return invite if is_exact else None
+
+
 def _invite(values: Sequence[object]) -> Invite | None:
     one, name, role, expires, uses, used, created, inviter, key, not_after = values
     try:
         return Invite(
             _text(one),
-            _name(name),
+            check_name(_text(name)),
             _shown(role),
             _time(expires),
             _count(uses),
@@ -153,12 +161,12 @@ def _count(value: object) -> int:
     return value
 
 
-def _name(value: object) -> str:
-    """A text of letters, their marks, digits, `-` and `_`, with single spaces inside.
+def check_name(text: str) -> str:
+    """Return a text of letters, their marks, digits, `-` and `_`, with single spaces inside.
 
-    Every name that a user can be given is such a text; none is a path or an escape sequence.
+    Every name that a user can be given is such a text; none is a path or an escape sequence. Raises
+    ValueError for any other.
     """
-    text = _text(value)
     if _PLAIN_NAME.fullmatch(text):
         return text
     words = text.split(" ")

@@ -12,11 +12,11 @@ who can write the file can recompute it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from iam.model import Invite, Key, State, User, differing, differing_invites
 
@@ -115,20 +115,22 @@ def _real(value: float | None) -> float | None:
 
 def row(kind: str, values: Values) -> str:
     """Return a row as JSON without spaces, bytes in hex. Equal values make equal text."""
-    return f'["{kind}",{",".join(map(_json, values))}]'
+    return f'["{kind}",{",".join([_ENCODERS.get(type(one), json.dumps)(one) for one in values])}]'
 
 
-def _json(value: object) -> str:
-    """Encode one column: json.dumps builds an encoder for each call, which takes longer."""
-    if isinstance(value, str):
-        return encode_basestring_ascii(value)
-    if value is None:
-        return "null"
-    if isinstance(value, bytes):
-        return f'"{value.hex()}"'
-    if isinstance(value, int | float) and (text := repr(value))[-1].isdigit():
-        return text
-    return json.dumps(value)  # a truth value, an infinite number
+def _real_json(value: float) -> str:
+    text = repr(value)
+    return text if text[-1].isdigit() else json.dumps(value)  # an infinite number
+
+
+#: The encoders of single columns: json.dumps builds one for each call, which takes longer.
+_ENCODERS: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: encode_basestring_ascii,
+    float: _real_json,
+    int: repr,
+    bytes: lambda value: f'"{value.hex()}"',
+    type(None): lambda _value: "null",
+}
 
 
 def rows_of(state: State, attempts: Mapping[str, object]) -> Iterator[str]:
@@ -183,15 +185,16 @@ def changed_rows(
 
 def total_of(rows: Iterable[str]) -> int:
     """Return the sum of the rows' digests."""
-    return sum(map(_number, rows)) % _MODULUS
+    return sum(map(number_of, rows)) % _MODULUS
 
 
 def total_after(total: int, added: Iterable[str], dropped: Iterable[str]) -> int:
     """Return a total after these rows were added and dropped."""
-    return (total + sum(map(_number, added)) - sum(map(_number, dropped))) % _MODULUS
+    return (total + sum(map(number_of, added)) - sum(map(number_of, dropped))) % _MODULUS
 
 
-def _number(text: str) -> int:
+def number_of(text: str) -> int:
+    """Return what a row adds to the total, before it is taken modulo 2^256."""
     return int.from_bytes(sha256(text.encode()).digest(), "big")
 
 

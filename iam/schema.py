@@ -92,32 +92,57 @@ _WRITE_INVITE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """All of a store except the audit trail, as the tables have it; none of it is trusted yet.
+class Beside:
+    """What a store holds beside users, keys, invites and events; none of it is trusted yet.
 
     Attributes:
-        rows: users, keys, invites and the label's record (`iam.rights`).
-        tables: the values of users, keys and invites.
-        total: the total of the rows.
         serial: the number of the last commit that changed rights.
         had_owner: whether there has been an owner.
-        is_sealed: the rows are those that were written with `serial` and `had_owner`.
+        seal: the digest of the rows with both (`iam.rights.Seal`).
         recovery: the record of what was wrong with the store, or empty.
         attempts: the counters, or None if they are damaged.
         seen: when each key was last in use.
         time_floor: seconds since 1970 that have certainly passed; 0 if it is damaged.
     """
 
-    rows: frozenset[str]
-    tables: restored_rows.Tables
-    total: int
     serial: int
     had_owner: bool
-    is_sealed: bool
+    seal: bytes
     recovery: str
     attempts: Mapping[str, object] | None
     seen: dict[str, float]
     time_floor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Content(Beside):
+    """All of a store except the audit trail, as the tables have it; none of it is trusted yet.
+
+    Attributes:
+        rows: users, keys, invites and the label's record (`iam.rights`).
+        tables: the values of users, keys and invites.
+        total: the total of the rows.
+        is_sealed: the rows are those that were written with `serial` and `had_owner`.
+    """
+
+    rows: frozenset[str]
+    tables: restored_rows.Tables
+    total: int
+    is_sealed: bool
+
+
+def read_beside(query: Query) -> Beside:
+    """Return what the other tables hold. Raises as `read`."""
+    [(serial, had_owner, seal, recovery)] = query(
+        "SELECT serial, had_owner, seal, recovery FROM rights"
+    )
+    if not (isinstance(serial, int) and isinstance(recovery, str) and isinstance(seal, bytes)):
+        serial, had_owner, seal, recovery = 0, True, b"", ""
+    rows = query("SELECT fingerprint, at FROM seen")
+    seen = {key: at for key, at in rows if isinstance(key, str) and isinstance(at, float)}
+    return Beside(
+        serial, bool(had_owner), seal, recovery, _attempts(query), seen, _time_floor(query)
+    )
 
 
 def read(query: Query) -> Content:
@@ -126,28 +151,21 @@ def read(query: Query) -> Content:
     An invalid row is not an error here: the seal shows that something is wrong. Raises ValueError,
     TypeError or sqlite3.Error if the tables cannot be read.
     """
-    [(serial, had_owner, seal, recovery)] = query(
-        "SELECT serial, had_owner, seal, recovery FROM rights"
-    )
-    if not isinstance(serial, int) or not isinstance(recovery, str):
-        serial, had_owner, seal, recovery = 0, True, b"", ""
-    attempts, time_floor = _attempts(query), _time_floor(query)
-    tables = _tables(query)
-    rows = frozenset([*_rows(tables), *rights.label_rows(attempts or {})])
-    found = Seal(rights.total_of(rows), serial, bool(had_owner))
-    found_seen = query("SELECT fingerprint, at FROM seen")
-    seen = {key: at for key, at in found_seen if isinstance(key, str) and isinstance(at, float)}
+    beside, tables = read_beside(query), _tables(query)
+    rows = frozenset([*_rows(tables), *rights.label_rows(beside.attempts or {})])
+    found = Seal(rights.total_of(rows), beside.serial, beside.had_owner)
     return Content(
-        rows,
-        tables,
-        found.total,
-        serial,
-        bool(had_owner),
-        found.digest == seal,
-        recovery,
-        attempts,
-        seen,
-        time_floor,
+        beside.serial,
+        beside.had_owner,
+        beside.seal,
+        beside.recovery,
+        beside.attempts,
+        beside.seen,
+        beside.time_floor,
+        rows=rows,
+        tables=tables,
+        total=found.total,
+        is_sealed=found.digest == beside.seal,
     )
 
 

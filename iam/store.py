@@ -51,7 +51,7 @@ class Store:
 
     def __init__(self, path: Path, opened: Opened, *, keep_events: int) -> None:
         """For `open` only."""
-        content, accepted = opened.content, opened.accepted
+        content, accepted = opened.beside, opened.accepted
         self.path = path
         self.audit = AuditTrail(opened.db, keep=keep_events)
         self.recovery = Recovery.restored(content.recovery)
@@ -65,7 +65,7 @@ class Store:
         self._last_seen = LastSeen(seen, content.time_floor)
         self._last_seen.note_time(opened.time_floor)
         self._mark = MarkWriter(
-            self._file, self.audit, self._last_seen, seal=accepted.seal, marked=opened.marked
+            self._file, self.audit, self._last_seen, seal=accepted.seal, end=opened.end
         )
         self._state_watchers = Watchers[[State, State]]()
         self._event_watchers = Watchers[[int]]()

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar
 
+from device_app import collector
 from device_app.access.access_control import AccessControl
 from device_app.access.authority import Authority
 from device_app.access.clock import SystemClocks
@@ -185,7 +186,8 @@ class OfflineHost:
         if not openfile.has_traces(self._paths.store):
             raise NoDevice(self._paths.state)
         limits = self._limits()
-        self._store = Store.open(self._paths.store, keep_events=limits.events_kept)
+        with collector.paused():
+            self._store = Store.open(self._paths.store, keep_events=limits.events_kept)
         access = AccessControl.create(self._store, Access(), SystemClocks(), limits=limits)
         self.warnings = note_recovery(access)
         return access
