@@ -138,7 +138,7 @@ def test_installed_modules_are_loaded_by_their_entry_point(
 ) -> None:
     entry = EntryPoint("lamp", "my_entry:resources", loading.GROUP)
     found = EntryPoints([entry])
-    monkeypatch.setattr(loading, "entry_points", lambda group: found.select(group=group))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: found.select(group=group))
     write(kit, "my_entry", LAMP)
     board: Any = resource_spec.Board("kitchen", "ABCDEFGH", lambda _request: None)  # type: ignore[arg-type,return-value]
     [lamp] = loading.load((), kit.home / "modules", board)
@@ -146,7 +146,7 @@ def test_installed_modules_are_loaded_by_their_entry_point(
     assert lamp.spec.roles() == {"Lamp:Read": "guest", "Lamp:Set": "user"}
     write(kit, "my_entry_broken", "1 / 0")
     broken = EntryPoint("lamp", "my_entry_broken:resources", loading.GROUP)
-    monkeypatch.setattr(loading, "entry_points", lambda **_group: EntryPoints([broken]))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_group: EntryPoints([broken]))
     with pytest.raises(ModuleError, match="'lamp'"):
         loading.load((), kit.home / "modules", board)
 

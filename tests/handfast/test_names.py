@@ -126,7 +126,7 @@ def test_help_shows_the_signature_of_every_method(face: ModuleType, owner: str) 
         assert f"{name}(self" in head, head
         assert "*args" not in head
         assert inspect.getdoc(method), name
-        is_async = inspect.iscoroutinefunction(method)
+        is_async = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
         assert head.startswith("async ") is is_async
         assert not (is_async and face is handfast.sync)
 
