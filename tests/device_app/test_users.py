@@ -13,6 +13,7 @@ from device_app.access.clock import SystemClocks
 from iam.limits import IamLimits
 from peer.errors import ObservationEnded
 from peer.limits import DEFAULT_LIMITS
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
@@ -182,9 +183,11 @@ async def test_a_user_who_removes_their_own_rights_gets_the_answer(
     admin = await kit.paired(device, "adam", role="admin")
     changed = await admin.ask("iPATCH", "/iam/users/adam", {"role": "guest"})
     assert changed.code == "2.04"
+    await until(lambda: not admin.connections[False].is_open)  # the answer arrives first
     assert (await admin.ask("GET", "/iam/users")).reason == "denied"
     leaving = await kit.paired(device, "anna", role="admin")
     assert (await leaving.ask("DELETE", "/iam/users/anna")).code == "2.02"
+    await until(lambda: not leaving.connections[False].is_open)
     assert (await leaving.ask("GET", "/iam/me")).reason == "not-paired"
 
 
