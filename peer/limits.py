@@ -134,6 +134,10 @@ PARSED_OPTIONS: Final = 256
 """Parsed option sequences of plain requests that a server remembers."""
 PARSED_OPTIONS_BYTES: Final = 128
 """The longest option sequence that is remembered."""
+ENCODED_ANSWERS: Final = 64
+"""Encoded answers to plain requests that a server remembers."""
+ENCODED_ANSWER_BYTES: Final = 256
+"""The longest encoded answer that is remembered."""
 COAP_OVERHEAD_BYTES: Final = 100
 """Header, token and options of a message with a block, approximately."""
 

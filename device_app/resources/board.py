@@ -12,7 +12,7 @@ observes.
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiocoap.resource import ObservableResource
@@ -106,7 +106,7 @@ class PeriodicResource(PlainResource, ObservableResource):
 
     def until_next(self, answer: Answer) -> Answer:
         """State when an observer gets the next notification (Max-Age, RFC 7641 §4.3.1)."""
-        return replace(answer, max_age=max(1, math.ceil(self._seconds)))
+        return answer._replace(max_age=max(1, math.ceil(self._seconds)))
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._tick)

@@ -17,7 +17,7 @@ from aiocoap import error as coap_error
 from peer.limits import Limits
 from peer.net import outline, plain
 from peer.net.aiocoap_seam.managers import BoundedMessageManager
-from peer.net.plain import Answer, PlainParser
+from peer.net.plain import Answer, AnswerEncoder, PlainParser
 from peer.net.remote import CoapsRemote, PeerIdentity
 from peer.net.stored_block import LaterBlock
 
@@ -59,6 +59,7 @@ class DirectPath:
         self._messages = messages
         self._limits = limits
         self.parser = PlainParser(limits)
+        self.encoder = AnswerEncoder()
 
     def answer_untrusted(self, remote: CoapsRemote, message: bytes) -> bytes | None:
         """Return the answer to a decrypted request, encoded, or None to leave it to aiocoap."""
@@ -78,7 +79,7 @@ class DirectPath:
         if asked.accept in (None, answer.content_format) and self._fits(remote, path, answer):
             is_confirmable = outline.type_of(message) == outline.CON
             message_id = None if is_confirmable else self._messages.next_message_id()
-            return plain.encode(message, answer, message_id)
+            return self.encoder.encode(message, answer, message_id)
         return None
 
     def _block_untrusted(self, remote: CoapsRemote, message: bytes) -> bytes | None:

@@ -12,11 +12,18 @@ This module is pure: no I/O, no asyncio, no aiocoap.
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from peer.errors import Malformed
-from peer.limits import ETAG_BYTES, PARSED_OPTIONS, PARSED_OPTIONS_BYTES, Limits
-from peer.net.outline import HEADER_BYTES, NON, options_at, type_of, walk_untrusted
+from peer.limits import (
+    ENCODED_ANSWER_BYTES,
+    ENCODED_ANSWERS,
+    ETAG_BYTES,
+    PARSED_OPTIONS,
+    PARSED_OPTIONS_BYTES,
+    Limits,
+)
+from peer.net.outline import HEADER_BYTES, options_at, walk_untrusted
 
 _GET: Final = 1
 _CONTENT: Final = 2 << 5 | 5
@@ -37,8 +44,7 @@ class Plain:
     accept: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A representation, the answer to a GET.
 
     Attributes:
@@ -96,32 +102,56 @@ def token_of(message: bytes) -> bytes:
     return message[HEADER_BYTES : HEADER_BYTES + (message[0] & 15)]
 
 
-def encode(request: bytes, answer: Answer, message_id: int | None) -> bytes:
-    """Return the message with an answer (2.05) and its entity tag.
+class AnswerEncoder:
+    """Encodes answers, and remembers the encoded part of short ones that recur.
 
-    Args:
-        request: the plain request.
-        answer: the representation.
-        message_id: that of the message if the request is non-confirmable.
+    The memory holds `ENCODED_ANSWERS` entries of `ENCODED_ANSWER_BYTES` each at most, and is
+    emptied when it is full. What it returns depends on the answer alone.
     """
-    token_bytes = request[0] & 15
-    if type_of(request) == NON:
-        assert message_id is not None
+
+    def __init__(self) -> None:
+        self._known: dict[Answer, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def encode(self, request: bytes, answer: Answer, message_id: int | None) -> bytes:
+        """Return the message with an answer (2.05) and its entity tag.
+
+        Args:
+            request: the plain request.
+            answer: the representation.
+            message_id: that of the message if the request is non-confirmable.
+        """
+        rest = self._known.get(answer)
+        if rest is None:
+            rest = _encode_rest(answer)
+            if len(rest) <= ENCODED_ANSWER_BYTES:
+                if len(self._known) >= ENCODED_ANSWERS:
+                    self._known.clear()
+                self._known[answer] = rest
+        token_bytes = request[0] & 15
+        end = HEADER_BYTES + token_bytes
+        if message_id is None:
+            # Piggybacked: the acknowledgement has the request's Message ID (RFC 7252 §5.2.1).
+            return bytes((_ACK_BITS | token_bytes, _CONTENT)) + request[2:end] + rest
         head = bytes((_NON_BITS | token_bytes, _CONTENT)) + message_id.to_bytes(2, "big")
-    else:  # piggybacked: the acknowledgement has the request's Message ID (RFC 7252 §5.2.1)
-        head = bytes((_ACK_BITS | token_bytes, _CONTENT)) + request[2:HEADER_BYTES]
+        return head + request[HEADER_BYTES:end] + rest
+
+
+def _encode_rest(answer: Answer) -> bytes:
+    """Return the options and the payload of an answer."""
     tag = entity_tag(answer.payload, answer.content_format)
     content_format, max_age = _number(answer.content_format), _number(answer.max_age)
-    options = (
+    return (
         bytes((_ETAG << 4 | len(tag),))
         + tag
         + bytes((_CONTENT_FORMAT - _ETAG << 4 | len(content_format),))
         + content_format
         + bytes((_MAX_AGE - _CONTENT_FORMAT << 4 | len(max_age),))
         + max_age
+        + (_PAYLOAD_MARKER + answer.payload if answer.payload else b"")
     )
-    body = _PAYLOAD_MARKER + answer.payload if answer.payload else b""
-    return head + token_of(request) + options + body
 
 
 def entity_tag(payload: bytes, content_format: int | None) -> bytes:

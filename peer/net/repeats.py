@@ -23,17 +23,14 @@ _ENTRY_BYTES: Final = 350  # the memory of an entry besides its bytes: objects a
 class RecentRequest:
     """A request: its bytes or their digest, when it was received, and the answer if it was sent."""
 
-    __slots__ = ("answer", "at", "request")
+    __slots__ = ("answer", "at", "held_bytes", "request")
 
     def __init__(self, request: bytes, at: float, answer: bytes) -> None:
         self.request = request
         self.at = at
         self.answer = answer
-
-    @property
-    def held_bytes(self) -> int:
-        """The approximate memory of this entry."""
-        return _ENTRY_BYTES + len(self.request) + len(self.answer)
+        #: The approximate memory of this entry.
+        self.held_bytes = _ENTRY_BYTES + len(request) + len(answer)
 
 
 class RecentRequests:
@@ -72,14 +69,13 @@ class RecentRequests:
 
     def _store(self, message_id: int, entry: RecentRequest) -> None:
         """Add an entry as the newest one. It always stays; the oldest are dropped for it."""
-        recent = self._recent
-        replaced = recent.pop(message_id, None)
-        if replaced is not None:
-            self.held_bytes -= replaced.held_bytes
+        recent, held = self._recent, self.held_bytes + entry.held_bytes
+        if message_id in recent:
+            held -= recent.pop(message_id).held_bytes
         recent[message_id] = entry
-        self.held_bytes += entry.held_bytes
-        while len(recent) > 1 and (len(recent) > self._most or self.held_bytes > self._most_bytes):
-            self.held_bytes -= recent.popitem(last=False)[1].held_bytes
+        while len(recent) > 1 and (len(recent) > self._most or held > self._most_bytes):
+            held -= recent.popitem(last=False)[1].held_bytes
+        self.held_bytes = held
 
 
 def _brief(request: bytes) -> bytes:

@@ -4,8 +4,14 @@ import aiocoap
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from peer.limits import DEFAULT_LIMITS, PARSED_OPTIONS, PARSED_OPTIONS_BYTES
-from peer.net.plain import Answer, PlainParser, encode
+from peer.limits import (
+    DEFAULT_LIMITS,
+    ENCODED_ANSWER_BYTES,
+    ENCODED_ANSWERS,
+    PARSED_OPTIONS,
+    PARSED_OPTIONS_BYTES,
+)
+from peer.net.plain import Answer, AnswerEncoder, PlainParser
 from tests.kit.encoded import (
     ACCEPT,
     ACK,
@@ -20,7 +26,7 @@ from tests.kit.encoded import (
     sent_as,
 )
 
-PARSER = PlainParser(DEFAULT_LIMITS)
+PARSER, ENCODER = PlainParser(DEFAULT_LIMITS), AnswerEncoder()
 
 _NUMBERS = st.sampled_from([URI_PATH, URI_PATH, URI_QUERY, ACCEPT]) | st.integers(0, 300)
 _OPTIONS = st.lists(st.tuples(_NUMBERS, st.binary(max_size=4) | st.just(b"hello")), max_size=5)
@@ -95,6 +101,16 @@ def test_the_memory_of_options_is_bounded() -> None:
     assert len(parser) == before, "long options are not remembered"
 
 
+def test_the_memory_of_answers_is_bounded() -> None:
+    encoder, request = AnswerEncoder(), encoded(GET, path="hello")
+    for number in range(3 * ENCODED_ANSWERS):
+        assert b"%d" % number in encoder.encode(request, Answer(b"%d" % number, 0), None)
+        assert len(encoder) <= ENCODED_ANSWERS
+    before = len(encoder)
+    encoder.encode(request, Answer(bytes(ENCODED_ANSWER_BYTES), 0), None)
+    assert len(encoder) == before, "long answers are not remembered"
+
+
 @given(
     st.binary(max_size=50),
     st.integers(0, 0xFFFF),
@@ -108,7 +124,9 @@ def test_an_answer_is_encoded_as_aiocoap_does(
     request = sent_as(encoded(GET, path="hello", token=token), kind, 0x1234)
     assume(PARSER.parse_untrusted(request) is not None)
     answer = Answer(payload, content_format, max_age)
-    found = encode(request, answer, 0x4321 if kind == NON else None)
+    message_id = 0x4321 if kind == NON else None
+    found = ENCODER.encode(request, answer, message_id)
+    assert ENCODER.encode(request, answer, message_id) == found
     tag = aiocoap.Message.decode(found).opt.etag
     assert tag is not None
     wanted = aiocoap.Message(
