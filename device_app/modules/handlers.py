@@ -27,6 +27,9 @@ from device_app.resource_spec import ResourceSpec
 from peer import cbor
 from peer.bounded_dict import BoundedDict
 from peer.net.aiocoap_seam.copies import copied
+from peer.net.direct import AnswersPlain
+from peer.net.plain import Answer, checked
+from peer.net.remote import PeerIdentity
 
 _log = logging.getLogger("handfast.modules")
 
@@ -82,6 +85,21 @@ class Application:
         if handler is None:
             raise coap_error.UnallowedMethod
         return await self._called(method, handler, request)
+
+    def answer_plain(self, query: tuple[str, ...], sender: PeerIdentity) -> Answer:
+        """Return the answer of a resource that has `answer` to a plain GET (`peer.net.direct`).
+
+        Raises the error of the resource, and others for what is not an answer. After an error that
+        aiocoap does not answer, the request is answered by `answer`, which logs the fault.
+        """
+        assert isinstance(self.spec.resource, AnswersPlain)
+        started = self._clock()
+        try:
+            return checked(self.spec.resource.answer(query, sender))
+        except SystemExit as error:
+            raise _UnusableAnswerError("the handler has called sys.exit()") from error
+        finally:
+            self._holds("GET")(self._clock() - started)
 
     async def observed(self, request: aiocoap.Message, observation: object) -> None:
         """Add an observation. Raises an error that aiocoap answers."""
@@ -199,11 +217,25 @@ class HandledObservable(HandledResource, interfaces.ObservableResource):
         await self._application.observed(request, serverobservation)
 
 
+class HandledPlain(HandledResource):
+    """The same for a resource that answers plain requests by `answer`."""
+
+    def answer(self, query: tuple[str, ...], sender: PeerIdentity, /) -> Answer:
+        """Answer one plain request."""
+        return self._application.answer_plain(query, sender)
+
+
+class HandledPlainObservable(HandledPlain, HandledObservable):
+    """The same for a resource with both."""
+
+
 def handled(application: Application) -> HandledResource:
     """Return the resource to serve."""
-    if isinstance(application.spec.resource, interfaces.ObservableResource):
-        return HandledObservable(application)
-    return HandledResource(application)
+    resource = application.spec.resource
+    is_observable = isinstance(resource, interfaces.ObservableResource)
+    if isinstance(resource, AnswersPlain):
+        return (HandledPlainObservable if is_observable else HandledPlain)(application)
+    return (HandledObservable if is_observable else HandledResource)(application)
 
 
 def _message(

@@ -1,5 +1,7 @@
 """A resource whose GET is one synchronous function of the query and the sender.
 
+Also for the modules of applications (docs/howto/resources.md).
+
 `answer` is its only handler. The direct path calls it (`peer.net.direct`); for all other requests,
 such as those with Observe, the handler that aiocoap calls is derived from it.
 """
@@ -11,7 +13,7 @@ from aiocoap.resource import Resource
 
 from device_app.resources.payloads import CBOR, TEXT, reply_as
 from peer import cbor
-from peer.net.plain import Answer
+from peer.net.plain import Answer, checked
 from peer.net.remote import PeerIdentity, peer_of
 
 _NAMES = {TEXT: "text", CBOR: "CBOR"}
@@ -29,12 +31,12 @@ class PlainResource(Resource, abc.ABC):
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Return the representation as a message. Raises `ProblemError` (4.06) like `reply`."""
-        answer = self.answer(tuple(map(str, request.opt.uri_query)), peer_of(request))
+        answer = checked(self.answer(tuple(map(str, request.opt.uri_query)), peer_of(request)))
         return reply_as(
             request,
             answer.payload,
             content_format=answer.content_format,
-            name=_NAMES[answer.content_format],
+            name=_NAMES.get(answer.content_format) or f"content format {answer.content_format}",
             max_age=answer.max_age,
         )
 

@@ -10,6 +10,7 @@ Uri-Path, Uri-Query and one Accept, each with a valid value.
 This module is pure: no I/O, no asyncio, no aiocoap.
 """
 
+import operator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -32,6 +33,7 @@ _ACK_BITS, _NON_BITS = 0b0110_0000, 0b0101_0000  # version 1 and the type
 _PAYLOAD_MARKER = b"\xff"
 _URI_PATH, _URI_QUERY, _ACCEPT = 11, 15, 17
 _ETAG, _CONTENT_FORMAT, _MAX_AGE = 4, 12, 14
+_MOST_CONTENT_FORMAT, _MOST_MAX_AGE = 0xFFFF, 0xFFFF_FFFF  # RFC 7252 table 4
 _MOST_TEXT_BYTES, _MOST_ACCEPT_BYTES = 255, 2  # RFC 7252 table 4
 
 
@@ -95,6 +97,16 @@ class PlainParser:
                 self._known.clear()
             plain = self._known[options] = _options_untrusted(options, self._limits)
             return plain
+
+
+def checked(answer: object) -> Answer:
+    """Return an answer if it can be encoded. Raises `TypeError` or `ValueError` if not."""
+    if not isinstance(answer, Answer) or not isinstance(answer.payload, bytes):
+        raise TypeError(f"{type(answer).__name__} is not an Answer with bytes")
+    content_format, max_age = operator.index(answer.content_format), operator.index(answer.max_age)
+    if not (0 <= content_format <= _MOST_CONTENT_FORMAT and 0 <= max_age <= _MOST_MAX_AGE):
+        raise ValueError("the Content-Format or the Max-Age is out of range")
+    return answer
 
 
 def token_of(message: bytes) -> bytes:

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiocoap.error import NotFound
 from aiocoap.numbers.codes import Code
+from aiocoap.resource import ObservableResource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_app.modules.handlers import Application, handled
+from device_app.resource_spec import ResourceSpec
+from device_app.resources.plain_resource import PlainResource, in_text
 from peer.identity import Identity
 from peer.net.aiocoap_seam import managers
+from peer.net.plain import Answer
+from peer.net.remote import PeerIdentity
 from tests.kit.device import HASTY
 from tests.kit.encoded import (
     ACCEPT,
@@ -25,6 +32,7 @@ from tests.kit.encoded import (
     ETAG,
     GET,
     HOP_LIMIT,
+    IF_MATCH,
     NO_RESPONSE,
     NON,
     OBSERVE,
@@ -109,6 +117,27 @@ ODD = {
 
 LATER_BLOCKS = ("a later block", "a block of that answer")
 """Odd requests that are answered directly if the body is stored."""
+
+
+class Door(PlainResource, ObservableResource):
+    """A resource of an application, whose answer is that of a function."""
+
+    def __init__(self, call: Any) -> None:
+        super().__init__()
+        self.call = call
+
+    def answer(self, _query: tuple[str, ...], _sender: PeerIdentity, /) -> Answer:
+        answer: Answer = self.call()
+        return answer
+
+
+def failing(error: BaseException) -> Any:
+    """A function that raises an error."""
+
+    def fail() -> Answer:
+        raise error
+
+    return fail
 
 
 @pytest.fixture
@@ -236,6 +265,38 @@ async def test_requests_beside_an_observation_get_the_same_answers(
     await owner.exchange(sent_as(stop, CON, 4))
     await owner.exchange(sent_as(encoded(GET, path="hello", token=TOKEN), CON, 5))
     assert len(twins.answers) == 2
+
+
+async def test_resources_of_applications_get_the_same_answers(
+    twins: Twins, owner: TwinClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those with `answer` take the direct path, and a fault is logged as on the other one."""
+    wrong: Any = (Answer(b"x", -1), Answer(b"x", 1 << 16), Answer(b"x", 0, -1), "text", None)
+    resources: dict[str, Any] = {
+        "door": Door(lambda: in_text("closed")),
+        "long": Door(lambda: Answer(bytes(5000), 42)),
+        "refusing": Door(failing(NotFound("no door"))),
+        "exiting": Door(failing(SystemExit(3))),
+        "rooms": Door(lambda: in_text("closed")),
+        **{f"wrong{number}": Door(lambda one=one: one) for number, one in enumerate(wrong)},
+    }
+    for device in twins.devices:
+        for name, resource in resources.items():
+            own = (lambda _request: {"Door:Room": "hall"}) if name == "rooms" else None
+            spec = ResourceSpec(f"/{name}", resource, {"GET": "Hello:Get"}, attributes=own)
+            made = Application(spec, module="my_doors", file=None)
+            device.app.site.add((name,), handled(made), is_conditional=True)
+            attributes = made.attributes if own else None
+            device.app.guard.rules.add((name,), spec.actions, own=attributes)
+    for number, name in enumerate(resources):
+        twins.answers.clear()
+        await owner.exchange(sent_as(encoded(GET, path=name), CON, number))
+        assert len(twins.answers) == (name in ("door", "refusing")), name
+        observe = encoded(GET, (OBSERVE, b""), path=name, token=b"%d" % number)
+        await owner.exchange(sent_as(observe, NON, 100 + number))
+        await owner.exchange(sent_as(encoded(GET, (IF_MATCH, b""), path=name), NON, 200 + number))
+    faults = [one.message for one in caplog.records if "which is logged once" in one.message]
+    assert len(faults) == 2 * (1 + len(wrong)), faults
 
 
 async def test_revocation_ends_both_paths(twins: Twins) -> None:
