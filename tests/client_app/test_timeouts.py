@@ -149,8 +149,8 @@ async def test_a_name_server_that_does_not_answer_does_not_hold_the_program(
     asked, answer = threading.Event(), threading.Event()
     real = socket.getaddrinfo
 
-    def look_up(host: str, *args: Any, **options: Any) -> Any:
-        if host == "board.example":
+    def look_up(host: str | bytes, *args: Any, **options: Any) -> Any:
+        if host in ("board.example", b"board.example"):
             if options.get("flags"):
                 raise socket.gaierror
             asked.set()

@@ -8,6 +8,7 @@ import pytest
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 
+from peer.dtls.server_session import ServerSession
 from peer.errors import MessageNotSent
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS, Limits
@@ -89,13 +90,14 @@ async def test_a_long_answer_comes_in_blocks_that_fit(
     scene.limit(size)
     sent: list[int] = []
     (theirs,) = endpoint_of(scene.served.server).associations()
-    send = theirs.session.send
+    session = type(theirs.session)
+    send = session.send
 
-    def note_size(plaintext: bytes) -> None:
+    def note_size(self: ServerSession, plaintext: bytes) -> None:
         sent.append(len(plaintext))
-        send(plaintext)
+        send(self, plaintext)
 
-    monkeypatch.setattr(theirs.session, "send", note_size)
+    monkeypatch.setattr(session, "send", note_size)
     assert (await scene.get("long")).payload == LONG
     assert size / 4 < max(sent) <= size
 
