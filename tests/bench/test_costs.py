@@ -141,6 +141,53 @@ async def test_the_cost_of_a_request(serve: Serve, table: Table) -> None:
     table.add("plain UDP echo", bare, f"DTLS is {secured / bare:.1f} × that")
 
 
+class Gate(aiocoap.resource.Resource):
+    """Answers when the gate opens."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.left = number
+        self.all_begun, self.is_open = asyncio.Event(), asyncio.Event()
+
+    async def render_get(self, _request: aiocoap.Message) -> aiocoap.Message:
+        self.left -= 1
+        if not self.left:
+            self.all_begun.set()
+        await self.is_open.wait()
+        return aiocoap.Message(payload=b"done")
+
+
+async def test_the_time_until_slow_requests_in_parallel_have_begun(
+    serve: Serve, table: Table
+) -> None:
+    """A client sends each one when the one before is acknowledged (NSTART, RFC 7252 §4.7)."""
+    number = Limits().requests_per_session
+    taken = []
+    for _ in range(5):
+        gate = Gate(number)
+        served = await serve(more={("gate",): gate})
+        async with CoapsClient(Identity.create()) as client:
+            connection = await client.connect(served.address, pinned=None)
+            begin = time.perf_counter()
+            await connection.request(post(b"x"))
+            single = time.perf_counter() - begin
+            begin = time.perf_counter()
+            work = [
+                asyncio.ensure_future(
+                    connection.request(aiocoap.Message(code=Code.GET, uri_path=("gate",)))
+                )
+                for _ in range(number)
+            ]
+            await gate.all_begun.wait()
+            taken.append((time.perf_counter() - begin, single))
+            gate.is_open.set()
+            await asyncio.gather(*work)
+    begun, single = map(median, zip(*taken, strict=True))
+    table.add(
+        f"{number} slow requests in parallel, all begun", begun, f"{begun / single:.0f} × one"
+    )
+
+
 def free_port() -> int:
     """A UDP port that was free a moment ago."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
