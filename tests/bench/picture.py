@@ -115,7 +115,7 @@ def curve(name: str, points: Sequence[Row], x: float, y: float) -> list[str]:
     sizes = [row.x or 0.0 for row in points]
     across = Axis(sizes, (left, right), log=max(sizes) > LINEAR_TO)
     values = [one for row in points for series in row.figures.values() for one in series.values]
-    is_steep = max(values) > STEEP * max(min(values), 1e-9)
+    is_steep = min(values) > 0 and max(values) > STEEP * min(values)
     lowest = min(values) if is_steep else 0.0
     up = Axis([lowest, max(values)], (bottom, top), log=is_steep)
     unit = points[0].unit + (", logarithmic" if is_steep else "")
