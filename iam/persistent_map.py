@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 @final
 class _Absent:
-    """Stands in a trie for an entry of the dict that was removed, and for no entry at all."""
+    """The value in a trie for an entry of the dict that was removed, and for no entry at all."""
 
 
 _REMOVED: Final = _Absent()

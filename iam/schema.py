@@ -93,7 +93,7 @@ _WRITE_INVITE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What a store holds beside users, keys, invites and events; none of it is trusted yet.
+    """The contents of a store beside users, keys, invites and events; none of it is trusted yet.
 
     Attributes:
         serial: the number of the last commit that changed rights.

@@ -5,7 +5,7 @@ For a short GET that is most of its cost. So a plain request (`peer.net.plain`) 
 can answer it with one synchronous call is answered here, in the same bytes that aiocoap would send.
 
 None of the checks is left out. The layer above has recognised repeats; the site asks the same guard
-as for every request. Whatever is not certain is left to aiocoap's path, before a handler is called
+as for every request. Anything uncertain is left to aiocoap's path, before a handler is called
 or because the request is a GET, which changes nothing: a request that the guard would refuse, one
 that interferes with another one of its session, a representation that needs blocks.
 """

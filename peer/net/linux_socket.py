@@ -2,7 +2,7 @@
 
 The values are those of <linux/in.h> and <linux/in6.h>; ip(7) and ipv6(7) describe them.
 
-What is the same for each datagram of a session is computed once: these functions depend on their
+Values that all datagrams of a session share are computed once: these functions depend on their
 arguments alone, and remember a bounded number of results.
 """
 

@@ -174,7 +174,7 @@ async def test_plain_requests_take_the_direct_path_and_get_the_same_answers(
             assert twins.answers == [answer], name
             repeated = await owner.exchange(sent, sent)
             assert repeated == ([answer] * 2 if kind == CON else []), name
-            assert twins.answers == [answer], "a repeat is not answered anew"
+            assert twins.answers == [answer], "a repeat is not answered again"
     assert twins.events()[0] == twins.events()[1]
 
 

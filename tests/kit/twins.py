@@ -1,6 +1,6 @@
 """Two equal devices, of which one answers plain requests without aiocoap and the other does not.
 
-They have the same key, the same users and clocks that stand still. Whatever is sent goes to both,
+They have the same key, the same users and clocks that stand still. Each datagram goes to both,
 and what both send is compared.
 """
 

@@ -1,4 +1,4 @@
-"""How a socket reads: bounded batches, few reads in vain, and bounded memories."""
+"""How a socket reads: bounded batches, few reads without a datagram, and bounded memories."""
 
 import asyncio
 import socket
