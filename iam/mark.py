@@ -74,7 +74,7 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of a mark, to continue it: the digest of its last line, and the length of its rows."""
+    """The end of a mark, to continue it: the digest of its last line and the length of its rows."""
 
     last: str
     row_characters: int
