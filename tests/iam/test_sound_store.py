@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iam import Event, Key, State, Store, User, sound_store
+from iam import Event, Key, State, Store, User, schema, sound_store
+from iam.audit import AuditTrail
 from iam.mark import End, Mark, load_untrusted, path_of, summary_untrusted
 from iam.model import Invite
+from iam.rights import Seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,6 +199,71 @@ DOUBTS = [
     forge_mark,
     remove_mark,
 ]
+
+
+def sealed(*statements: str) -> Callable[[Path], None]:
+    """Change the file, and seal it and its mark again: as no version would have written it."""
+
+    def do(path: Path) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA writable_schema = ON")
+            for statement in statements:
+                db.execute(statement)
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            content = schema.read(db.execute)
+            seal = Seal(content.total, content.serial, content.had_owner)
+            schema.write_rights(db.execute, seal, content.recovery)
+            head = AuditTrail(db, keep=0).head
+        Mark(path, schema=len(schema.MIGRATIONS)).write(
+            content.rows, seal, head, content.time_floor
+        )
+
+    do.__name__ = "sealed: " + "; ".join(statements)
+    return do
+
+
+NOT_STRICT = "UPDATE sqlite_master SET sql = replace(sql, ' STRICT', '')"
+ODD = [
+    sealed("UPDATE users SET name = 'a/b' WHERE name = 'zoë'"),
+    sealed("UPDATE users SET display_name = char(27) WHERE name = 'zoë'"),
+    sealed("UPDATE users SET role = char(27) WHERE name = 'zoë'"),
+    sealed("UPDATE keys SET name = char(10) WHERE name = 'laptop'"),
+    sealed("UPDATE keys SET verified = 2 WHERE name = 'laptop'"),
+    sealed("UPDATE keys SET user = 'none' WHERE name = 'laptop'"),
+    sealed("UPDATE invites SET key = 'x' WHERE name = 'mia'"),
+    sealed("DELETE FROM sqlite_master WHERE name = 'keys_of_user'"),
+]
+
+
+def text_in_a_column_of_bytes(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(NOT_STRICT)
+    sealed(f"UPDATE keys SET receipt = '{32 * 'r'}' WHERE name = 'laptop'")(path)
+
+
+@pytest.mark.parametrize(
+    "damage", [*ODD, text_in_a_column_of_bytes], ids=lambda damage: damage.__name__
+)
+def test_a_seal_is_not_enough(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    path = tmp_path / "state.db"
+    made(path, State.of(USERS, INVITES))
+    sealed("UPDATE users SET display_name = 'Zoe' WHERE name = 'zoë'")(path)
+    sound = sound_store.open_sound(path)
+    assert sound is not None
+    sound.db.close()
+    damage(path)
+    assert sound_store.open_sound(path) is None
+
+
+def test_a_sealed_store_is_not_enough_beside_a_newer_mark(tmp_path: Path) -> None:
+    path, copy = tmp_path / "state.db", tmp_path / "copy"
+    made(path, State.of(USERS, INVITES))
+    copy.write_bytes(path.read_bytes())
+    with closing(Store.open(path)) as store:
+        store.commit(store.state.replaced(store.state.user("zoë"), None))  # without an event
+    path.write_bytes(copy.read_bytes())
+    assert sound_store.open_sound(path) is None
 
 
 @pytest.mark.parametrize("damage", DOUBTS, ids=lambda damage: damage.__name__)
