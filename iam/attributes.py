@@ -48,6 +48,8 @@ def merged(own: Attributes, application: Attributes) -> Attributes:
 
     They are dropped even where `own` has no value: being absent is a value, too.
     """
+    if not application:
+        return own
     return {name: text for name, text in application.items() if not is_own(name)} | dict(own)
 
 
