@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ LOOP: Final = "for _ in range(10**6): pass"
 """What a user can time on a board, to learn how long a million instructions take there."""
 
 
-class Counter:
+class Counter(ABC):
     """Counts what a running server does: the instructions of a run of the generator."""
 
     def __init__(self, bench: Bench, server: Server) -> None:
@@ -36,9 +37,9 @@ class Counter:
     def begin(self) -> None:
         """Called after the warm-up."""
 
+    @abstractmethod
     def so_far(self) -> int:
         """The instructions that were counted until now."""
-        raise NotImplementedError
 
     def each(self, mode: str, warm: int, count: int, **settings: object) -> float:
         """Millions of instructions for one operation, without the handshake before requests."""
