@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +27,7 @@ LOOP: Final = "for _ in range(10**6): pass"
 """What a user can time on a board, to learn how long a million instructions take there."""
 
 
-class Counter(ABC):
+class Counter:
     """Counts what a running server does: the instructions of a run of the generator."""
 
     def __init__(self, bench: Bench, server: Server) -> None:
