@@ -109,10 +109,10 @@ async def pair_and_attack(kit: Kit, device: Device, secrets: dict[str, bytes]) -
     await eve.ask("POST", "/iam/users", raw=b"\xff" * 40)
     hello: Any = device.app.site.paths()["hello",]
 
-    async def fails(_request: object) -> None:
+    def fails(*_: object) -> None:
         raise RuntimeError("the handler breaks")
 
-    hello.render_get = fails
+    hello.answer = fails
     assert (await anna.ask("GET", "/hello")).code == "5.00"
     secrets["exporter regular"] = anna.connections[False].peer.exporter
     secrets["exporter unknown key"] = eve.connections[False].peer.exporter
