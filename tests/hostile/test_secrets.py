@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from client_app.pairing.method_choice import MethodInputs
 from device_app.pairing.events import PairingEventKind
 from peer.errors import PeerError
-from peer.identity import CROCKFORD
 from peer.pairing import invite
 from peer.pairing.armour import base32
 from peer.pairing.label import Label
@@ -284,14 +283,10 @@ async def mistype(
     labelled_device: LabelledDevice, secrets: dict[str, bytes], errors: Errors
 ) -> None:
     """Parse mistyped codes and labels, and record the errors."""
-    swapped = (
-        labelled_device.label.text[:-4]
-        + labelled_device.label.text[-3]
-        + labelled_device.label.text[-4:-3]
-        + "00"
-    )
-    typo = (
-        labelled_device.printed[:-1] + CROCKFORD[CROCKFORD.index(labelled_device.printed[-1]) - 1]
+    # Their last symbols are check symbols: with another one, they are always invalid.
+    mistyped, typo = (
+        text[:-1] + ("1" if text[-1] == "0" else "0")
+        for text in (labelled_device.label.text, labelled_device.printed)
     )
 
     secrets |= {"typo": typo.encode(), "plain typo": typo.replace("-", "").encode()}
@@ -302,7 +297,7 @@ async def mistype(
     for wrong in (
         lambda: TypedCode.parse_untrusted(typo),
         lambda: TypedCode.parse_untrusted(labelled_device.printed + "0"),
-        lambda: Label.parse_untrusted(swapped),
+        lambda: Label.parse_untrusted(mistyped),
         lambda: Label.parse_untrusted(labelled_device.label.text + "X"),
     ):
         with pytest.raises(PeerError) as caught:
