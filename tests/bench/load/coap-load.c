@@ -48,6 +48,7 @@ enum {
     TOKEN = 4,                  /* bytes of a token */
     KEYS = 64,                  /* the most client keys */
     RETRY_SECONDS = 2,          /* before a request is sent again */
+    CLOSING_NANOSECONDS = 2000000, /* pause between two sessions that end */
     ATTEMPTS = 10,              /* without any response, before giving up */
 };
 enum { CON = 0, NON = 1, ACK = 2, RST = 3 };
@@ -623,7 +624,10 @@ static void run_hold(void)
         while ((read = getchar()) != '\n' && read != EOF) {
         }
         for (long at = 0; at < sessions; at++) {
+            /* Many alerts at once overflow the buffer of the server's socket: it would keep those sessions. */
+            struct timespec pause = {.tv_nsec = CLOSING_NANOSECONDS};
             close_session(&all[at]);
+            nanosleep(&pause, NULL);
         }
         free(all);
         printf("{\"closed\": %ld}\n", sessions);
