@@ -41,6 +41,9 @@ FAULTS_REMEMBERED: Final = 64  # faults of one resource that are logged once eac
 # Policies (`access.policies`).
 POLICY_WARNINGS_LOGGED: Final = 20  # at a reload; `policy check` prints all
 
+# Decisions (`access.authority`).
+SUBJECTS_REMEMBERED: Final = 1_024  # keys with access whose subject is remembered
+
 # Requests of users (`access.fields`, `access.invitations`).
 LABEL_CHARACTERS_MAX: Final = 64  # of the name of a key, and of a user's longer name
 INVITE_ADDRESSES_MAX: Final = 6  # in a token, which has to fit a QR code

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from device_app.access.clock import Clock
+from device_app.limits import SUBJECTS_REMEMBERED
 from iam import changes
 from iam.access import Access
 from iam.attributes import OF_DEVICE
@@ -32,6 +33,9 @@ class Authority:
         self._clock = clock
         self.access = access
         self.rules = Rules(access.roles, limits)
+        self._state = store.state
+        # Subjects with access in `_state`, each with the start and end of the access.
+        self._subjects: dict[str, tuple[float, float, Subject]] = {}
 
     @property
     def limits(self) -> IamLimits:
@@ -48,8 +52,24 @@ class Authority:
         self.rules = Rules(self.access.roles, limits)
 
     def subject(self, fingerprint: str) -> Subject:
-        """The subject that this key is at this time."""
-        return self.access.subject(self._store.state, fingerprint, self._clock.now())
+        """The subject that this key is at this time.
+
+        Each request asks for its subject several times, so subjects with access are remembered
+        until the store has another state.
+        """
+        state, now = self._store.state, self._clock.now()
+        if state is not self._state:
+            self._state, self._subjects = state, {}
+        if (known := self._subjects.get(fingerprint)) is not None:
+            start, end, subject = known
+            if start <= now < end:
+                return subject
+        subject = self.access.subject(state, fingerprint, now)
+        if subject.user is not None:
+            if len(self._subjects) >= SUBJECTS_REMEMBERED:
+                self._subjects.clear()
+            self._subjects[fingerprint] = subject.user.start, subject.user.end, subject
+        return subject
 
     def subject_named(self, name: str) -> Subject:
         """The subject that a user is with the first of their keys.

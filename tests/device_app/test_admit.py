@@ -18,6 +18,7 @@ from device_app.access.access_control import AccessControl
 from device_app.access.bodies import UserPatch
 from device_app.access.clock import SystemClocks
 from device_app.access.guard import Guard
+from device_app.limits import SUBJECTS_REMEMBERED
 from iam.access import Access
 from iam.builtin import LOWEST, POLICIES, ROLES
 from iam.condition import Condition, Operator
@@ -30,7 +31,7 @@ from peer.net.address import Address
 from peer.net.locality_verdict import LocalityVerdict
 from peer.net.problem import ProblemError
 from peer.net.remote import PeerIdentity
-from tests.kit.internals import settled_decisions
+from tests.kit.internals import remembered_subjects, settled_decisions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -329,6 +330,16 @@ def test_remembered_decisions_are_bounded_and_belong_to_one_set() -> None:
     assert allowed.allowed
     assert denied is not None
     assert not denied.allowed
+
+
+def test_remembered_subjects_are_bounded_and_have_access(house: House) -> None:
+    keys = [f"{number:064x}" for number in range(1_000, 1_001 + SUBJECTS_REMEMBERED)]
+    house.store.commit(State.of([User(f"u{int(one, 16)}", "guest", (Key(one),)) for one in keys]))
+    authority = house.control.authority
+    for one in keys:
+        assert authority.subject(one).role == "guest"
+        assert authority.subject(one[::-1]).user is None  # a stranger takes no room
+        assert 0 < remembered_subjects(authority) <= SUBJECTS_REMEMBERED
 
 
 def test_a_decision_that_a_condition_reads_for_is_not_remembered() -> None:

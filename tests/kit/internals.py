@@ -23,6 +23,7 @@ from client_app.device import Device
 from client_app.pairing.attempt import PairingAttempt
 from client_app.session import DeviceSession
 from device_app import daemon
+from device_app.access.authority import Authority
 from device_app.access.event_budget import RefusalBudget
 from device_app.pairing.service import PairingService
 from device_app.resources.board import BoardReadings, OneReading, Readings
@@ -322,6 +323,11 @@ def answer_all(site: GuardedSite, refuse: Authorise, patch: pytest.MonkeyPatch) 
 def settled_decisions(access: Access) -> int:
     """The number of decisions that a set of policies remembers."""
     return len(access._settled)
+
+
+def remembered_subjects(authority: Authority) -> int:
+    """The number of subjects that the authority of a device remembers."""
+    return len(authority._subjects)
 
 
 def replace_end_of_run(
