@@ -95,7 +95,7 @@ class Guard:
             raise ProblemError(
                 "not-found",
                 "there is no such resource",
-                "`/.well-known/core` lists what you may read.",
+                "`handfast ls`, or a GET of `/.well-known/core`, lists what you may read.",
             )
         method = str(request.code)
         if method not in rule.actions:

@@ -9,13 +9,10 @@ A received message passes these steps, the cheapest first: is it a repeat of a r
 the limits (`outline`), and only then aiocoap.
 """
 
-from __future__ import annotations  # onlink's kernel tables are imported by who uses them
-
 import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import aiocoap
 from aiocoap import error as coap_error
@@ -34,9 +31,6 @@ from peer.net.association import Association
 from peer.net.direct import DirectPath, DirectSite
 from peer.net.outline import TooLarge, outline_untrusted
 from peer.net.remote import CoapsRemote, ObserveNumbers
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger(__name__)
 

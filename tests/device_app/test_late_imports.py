@@ -1,6 +1,6 @@
 """Root acts as the owner of a device's files, who may not be able to read the programs of root.
 
-So no module is imported while it acts as that user: whatever is imported at first use is imported
+So no module is imported while it acts as that user: what is imported at first use is imported
 before.
 """
 
