@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ from client_app.commands.common import NetworkVerb
 from client_app.commands.device_argument import is_action, optional_device
 from client_app.commands.invocation import Invocation
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of permissions
+from peer.errors import PeerError
 
 if TYPE_CHECKING:
     from client_app.models import Permission
@@ -35,7 +37,8 @@ async def command(invocation: Invocation, device: str, action: str, user: str) -
         connected = await client.connect(device)
         found = await connected.iam.check(action, user=user)
         if not (found.allowed or user):
-            for own in (await connected.whoami()).actions:
-                if own != action and own.casefold() == action.casefold():
-                    invocation.screen.say(f"Did you mean {own}? Upper and lower case differ.")
+            with contextlib.suppress(PeerError):  # the answer does not depend on the suggestion
+                for own in (await connected.whoami()).actions:
+                    if own != action and own.casefold() == action.casefold():
+                        invocation.screen.say(f"Did you mean {own}? Upper and lower case differ.")
         return found

@@ -12,9 +12,11 @@ from typing import Any
 import aiocoap
 import pytest
 
+from client_app.device import Device
 from client_app.known_devices import DeviceBook
 from device_app.access.event_kind import EventKind
 from iam.model import Key, User
+from peer.errors import Denied
 from peer.identity import Fingerprint
 from peer.net.plain import Answer
 from peer.pairing import invite
@@ -112,6 +114,18 @@ def test_roles_are_listed_with_their_rank(anna: Shell) -> None:
 
 
 # -------------------------------------------------------------------------------------------- can
+
+
+def test_can_answers_a_client_that_may_not_ask_who_it_is(
+    anna: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_device: Device) -> None:
+        raise Denied("you may not do this here")
+
+    monkeypatch.setattr(Device, "whoami", refused)
+    done = anna("can", "kitchen", "IAM:AddUser")
+    assert (done.code, done.err) == (7, "")
+    assert done.out.startswith("no: IAM:AddUser. ")
 
 
 def test_can_prints_whether_an_action_is_allowed(
