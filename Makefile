@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
 # `ip` and `nft` are in sbin, which the PATH of an ordinary user may not include.
-export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls:$(CURDIR)/.venv/tunnels:$(CURDIR)/.venv/node:$(CURDIR)/.venv/coapthon:$(CURDIR)/.venv/load
+export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls:$(CURDIR)/.venv/tunnels:$(CURDIR)/.venv/node:$(CURDIR)/.venv/coapthon:$(CURDIR)/.venv/load:$(CURDIR)/.venv/arm
 # A virtual environment cannot be moved. The stamps contain a checksum of the path, so a copied folder rebuilds its own.
 HERE    := $(firstword $(shell pwd | cksum))
 MADE    := .venv/.made-$(HERE)
@@ -14,17 +14,22 @@ MBEDTLS := .venv/mbedtls/mbedtls-ecjpake
 TUNNELS := $(foreach library,gnutls mbedtls wolfssl jsse pion,.venv/tunnels/$(library)-tunnel)
 COAPTHON := .venv/coapthon/coapthon
 LOAD    := .venv/load/coap-load
+ARM     := .venv/arm/arm-python
 # One test process more than cores, since many tests wait for a timer or for another process.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test check docs bench soak interop lock clean
+.PHONY: help demo demo-remote test check docs deb deb-test board bench soak interop lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(RUNTIME)  ## pair a device and a client on this machine, in one minute
 	@$(BIN)/handfast demo
+
+demo-remote: $(DEV)  ## reach a device behind other routers: pair, move away, ssh through a tunnel (root)
+	@.ci/tools remote
+	@$(BIN)/python -m tests.system.remote.tour
 
 test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	@.ci/tools
@@ -33,6 +38,9 @@ test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 
 # Tests that only read the source. `make check` runs them too, so that they fail before a whole run does.
 RULES := tests/docs/test_security.py tests/test_limits.py tests/test_private_access.py \
+	tests/test_import_graph.py tests/docs/test_words.py \
+	tests/test_import_contracts.py::test_each_module_of_remote_either_has_io_or_takes_time_as_an_argument \
+	tests/docs/test_protocol.py::test_the_documented_limits_equal_those_of_the_code \
 	tests/docs/test_howto.py::test_each_link_on_a_page_resolves
 
 check: $(DEV)  ## check style, types, import contracts and the rules of the project
@@ -45,25 +53,50 @@ check: $(DEV)  ## check style, types, import contracts and the rules of the proj
 docs: $(DEV)  ## generate the reference pages, and the Python API as HTML in build/docs
 	$(BIN)/python docs/generate.py
 
+# `make deb ARCHES=arm64 SUITES=trixie` builds for these only.
+ARCHES ?= amd64 arm64
+SUITES ?= bookworm trixie
+deb: $(DEV)  ## build the Debian packages handfast and handfast-device in build/deb
+	$(foreach suite,$(SUITES),$(foreach arch,$(ARCHES),$(BIN)/python packaging/deb/build.py $(arch) $(suite) &&)) true
+
+deb-test: $(DEV)  ## install the Debian packages in a new system, and import those for ARM (minutes)
+	@.ci/tools
+	@.ci/tools arm
+	@$(MAKE) --no-print-directory $(ARM)
+	$(BIN)/python -m pytest -q -m "deb or not booted" tests/packaging
+
 # `make bench BENCH="get start"` runs these groups, BENCH=help lists them, and BASE=FOLDER compares with another checkout.
 BENCH ?=
-bench: $(DEV)  ## measure handfast beside other CoAP stacks (10 minutes), and write docs/performance.md
+bench: $(DEV)  ## measure handfast beside other CoAP stacks (minutes), and write docs/performance.md
 	@.ci/tools bench
-	@$(MAKE) --no-print-directory $(FOREIGN) $(LOAD)
-	$(if $(filter arm,$(BENCH)),@.ci/tools arm && tests/bench/arm/build .venv/arm requirements.lock)
+	@.ci/tools arm
+	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(LOAD) $(ARM)
 	$(BIN)/python -m tests.bench $(if $(filter help,$(BENCH)),--help,$(or $(BENCH),--docs)) $(if $(BASE),--base $(BASE))
 	$(if $(BENCH),,$(BIN)/python -m pytest -q -m "bench and not soak" tests/bench)
 
 soak: $(DEV)  ## send 200,000 requests on one session and check each answer and the memory (minutes)
 	$(BIN)/python -m pytest -q -s -m soak tests/bench
 
-interop: $(DEV) .venv/node/npm-coap  ## run the foreign programs whose toolchains CI does not install
-	$(BIN)/python -m pytest -q -m toolchain tests/interop
+interop: $(DEV) .venv/node/npm-coap  ## run the tests whose toolchains CI does not install
+	@.ci/tools arm
+	@$(MAKE) --no-print-directory $(ARM)
+	$(BIN)/python -m pytest -q -m toolchain tests/interop tests/bench
+
+# `make board SUITES=bookworm` boots this Debian only. The first run downloads it.
+board: $(DEV) $(SUITES:%=.venv/board/.%)  ## boot Debian in a container with the packages, and test the service
+	@$(MAKE) --no-print-directory deb ARCHES=$$(dpkg --print-architecture)
+	SUITES="$(SUITES)" $(BIN)/python -m pytest -q -m booted tests/packaging/booted
+
+.venv/board/.%: tests/packaging/booted/tree | $(MADE)
+	@.ci/tools board
+	$< $* .venv/board
+	@touch $@
 
 # Run this with the oldest supported Python: it requires the most backports, and newer versions ignore them.
 lock: $(DEV)  ## pin the newest allowed versions in requirements*.lock
 	$(COMPILE) --output-file requirements.lock pyproject.toml
-	$(COMPILE) --extra scan --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra remote --extra tunnel --constraint requirements.lock --output-file requirements-remote.lock pyproject.toml
+	$(COMPILE) --extra scan --extra remote --extra tunnel --extra test --extra dev --constraint requirements-remote.lock --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra foreign --constraint requirements-dev.lock --output-file requirements-foreign.lock pyproject.toml
 
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --no-strip-extras --generate-hashes \
@@ -115,6 +148,11 @@ $(COAPTHON): $(wildcard tests/interop/coapthon/*) | $(MADE)
 $(LOAD): $(wildcard tests/bench/load/*) | $(MADE)
 	@tests/bench/load/build .venv/load >.venv/load.log 2>&1 || \
 	  echo "make: the load generator could not be built (see .venv/load.log): its tests are left out" >&2
+
+# Python for 64-bit ARM in QEMU, handled in the same way.
+$(ARM): $(wildcard tests/bench/arm/*) requirements.lock | $(MADE)
+	@tests/bench/arm/build .venv/arm requirements.lock $(BIN)/python >.venv/arm.log 2>&1 || \
+	  echo "make: Python for ARM could not be installed (see .venv/arm.log): its tests are left out" >&2
 
 .venv/node/npm-coap: $(wildcard tests/interop/node/*) | $(MADE)
 	@tests/interop/node/build .venv/node >.venv/npm-coap.log 2>&1 || \
