@@ -89,6 +89,18 @@ class Access:
                     advice=f"Take it from the role {UNPAIRED!r}.",
                 )
 
+    def parts(self) -> list[object]:
+        """Return the objects of this set, the innermost first.
+
+        A caller that keeps this list, drops the set, and then shortens the list from its end frees
+        the set a little at a time.
+        """
+        policies = self.policies.values()
+        statements = [one for policy in policies for one in policy.statements]
+        conditions = (one for statement in statements for one in statement.conditions)
+        placed = (part for index in self._of_role.values() for part in index.parts())
+        return [*conditions, *statements, *policies, *placed]
+
     def subject(self, state: State, fingerprint: str, now: float) -> Subject:
         """Return the subject of this key at this time (seconds since 1970).
 
@@ -113,7 +125,7 @@ class Access:
 
         Then it is the decision for all attributes. It is remembered, since this set never changes.
         """
-        by = (subject.role, action, subject.inactive.value, subject.user is not None)
+        by = (subject.role, action, subject.inactive._value_, subject.user is not None)
         if (known := self._settled.get(by)) is not None:
             return known
         if (index := self._of_role.get(subject.role)) is None or index.is_conditional(action):

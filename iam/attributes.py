@@ -1,10 +1,12 @@
 """The attributes that a condition can compare: `Module:Name`, each with a text.
 
-Three modules are reserved, and no application can set or name anything in them:
+Four modules are reserved, and no application can set or name anything in them:
 
 - `Connection`: the subject (set by `iam.access`) and the connection (set by the device: IsLocal is
-  true or false, Address is an IP address without port and zone, Interface is a name).
+  true or false, Address is an IP address without port and zone, Interface is a name, Path is lan,
+  address, direct or relay).
 - `IAM`: the target of an action of /iam. RoleId is the role to be given, or else the target's.
+- `Tunnel`: the target of Tunnel:Connect. Service is the name of a TCP service of the device.
 - `Clock`: Now, in seconds since 1970; absent while the device does not know the time.
 
 Every other module belongs to the application. A name that differs from a reserved module only in
@@ -24,17 +26,19 @@ Attributes = Mapping[str, str]
 
 NO_ATTRIBUTES: Final[Attributes] = MappingProxyType({})
 NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}:[A-Za-z][A-Za-z0-9]{0,63}")
-OWN_MODULES: Final = frozenset({"Connection", "IAM", "Clock"})
+OWN_MODULES: Final = frozenset({"Connection", "IAM", "Tunnel", "Clock"})
 _FOLDED: Final = frozenset(module.lower() for module in OWN_MODULES)
 
 IS_LOCAL: Final = "Connection:IsLocal"
+PATH: Final = "Connection:Path"
 CLOCK: Final = "Clock:Now"
+TUNNEL_SERVICE: Final = "Tunnel:Service"
 OF_SUBJECT: Final = frozenset(
     "Connection:" + name
     for name in ("Username", "RoleId", "Fingerprint", "KeyName", "Method", "Verified")
 )
-OF_DEVICE: Final = frozenset({IS_LOCAL, "Connection:Address", "Connection:Interface", CLOCK})
-OF_TARGET: Final = frozenset({"IAM:Username", "IAM:RoleId", "IAM:Fingerprint"})
+OF_DEVICE: Final = frozenset({IS_LOCAL, "Connection:Address", "Connection:Interface", PATH, CLOCK})
+OF_TARGET: Final = frozenset({"IAM:Username", "IAM:RoleId", "IAM:Fingerprint", TUNNEL_SERVICE})
 OWN: Final = OF_SUBJECT | OF_DEVICE | OF_TARGET
 
 

@@ -16,7 +16,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Final
 
@@ -40,11 +40,12 @@ class Event:
     """One event: its `kind` (a slug), its time and its user. Fields that do not apply are empty.
 
     `wall` is seconds since 1970 and may be wrong on a board without a clock; `boot` (an ID of this
-    start of the machine) with `monotonic` (seconds) gives the true order.
+    start of the machine) with `monotonic` (seconds) gives the true order. `boot` is empty where the
+    kernel hides that ID, as in some containers.
     """
 
     kind: str
-    boot: str
+    boot: str = ""
     monotonic: float
     wall: float
     actor: str = ""
@@ -200,12 +201,25 @@ def _readable() -> Iterator[None]:
         ) from error
 
 
+#: The value of each field that a record leaves out. A field without a default is always written.
+_LEFT_OUT: Final = {field.name: field.default for field in fields(Event)}
+
+
 def _encode(seq: int, previous: bytes, event: Event) -> bytes:
     content: dict[str, object] = {"seq": seq, "previous": previous.hex()}
     for name, value in asdict(event).items():
-        if value not in ("", None):
-            content[name] = value[:EVENT_FIELD_CHARACTERS_MAX] if isinstance(value, str) else value
+        if value != _LEFT_OUT[name]:
+            content[name] = _text(value) if isinstance(value, str) else value
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _text(value: str) -> str:
+    """A text of an event: not too long, and without surrogates, which UTF-8 cannot express.
+
+    The name of a file that is not valid UTF-8 has some (PEP 383).
+    """
+    most = EVENT_FIELD_CHARACTERS_MAX
+    return value[:most].encode(errors="backslashreplace").decode()[:most]
 
 
 def _decode(seq: int, body: bytes, digest: bytes) -> Record:
@@ -213,6 +227,9 @@ def _decode(seq: int, body: bytes, digest: bytes) -> Record:
         content = json.loads(body)
         previous = content.pop("previous")
         del content["seq"]
+        for name, value in content.items():
+            if isinstance(value, str) and not value.isascii():  # older versions kept surrogates
+                content[name] = value.encode(errors="backslashreplace").decode()
         return Record(seq, Event(**content), digest.hex(), previous)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise StoreCorrupt(

@@ -22,7 +22,11 @@ LOWEST: Mapping[str, str] = {
     "Board:Read": GUEST,
     "Iam:GetMe": GUEST,
     "Iam:Check": GUEST,
+    "Remote:Connect": GUEST,
+    "Remote:GetSettings": GUEST,
     "Iam:ListRoles": USER,
+    "Tunnel:List": USER,
+    "Tunnel:Connect": USER,
     "Iam:ListPolicies": ADMIN,
     "Iam:ListUsers": ADMIN,
     "Iam:GetUser": ADMIN,
@@ -39,7 +43,7 @@ LOWEST: Mapping[str, str] = {
 }
 _MODULES = frozenset(action.partition(":")[0] for action in LOWEST)
 
-# Actions with a target: a user, a role or a key that the request names.
+# Actions with a target: a user, a role, a key or a service that the request names.
 TARGETED = frozenset(
     {
         "Iam:GetUser",
@@ -51,6 +55,7 @@ TARGETED = frozenset(
         "Iam:CreateInvite",
         "Iam:RemoveInvite",
         "Pairing:OpenWindow",
+        "Tunnel:Connect",
     }
 )
 

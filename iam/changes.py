@@ -107,7 +107,7 @@ def pair_user(
     Raises KeyTaken, NameTaken, NotFound (role), Denied, LimitReached.
     """
     known = state.user_of(fingerprint)
-    if known is not None and state.find(name) is known:
+    if known is not None and state.find(name) == known:
         held = known.key(fingerprint)
         if held.verified or not verified:
             return state

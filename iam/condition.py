@@ -22,12 +22,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Final
-from unicodedata import is_normalized
 
 from iam.attributes import CLOCK, NAME, OWN, Attributes, is_own
 from iam.errors import PolicyError
-from iam.limits import CONDITION_VALUES_MAX, EXPLAINED_VALUES_MAX, VALUE_CHARACTERS_MAX
+from iam.limits import (
+    CONDITION_VALUES_MAX,
+    EXPLAINED_VALUES_MAX,
+    TESTS_REMEMBERED,
+    VALUE_CHARACTERS_MAX,
+)
 from iam.operators import KINDS, NEGATIVE, Kind, Operator, Test, Value
 
 __all__ = ["NEGATIVE", "Condition", "Operator", "Outcome", "check_attribute", "nothing"]
@@ -183,12 +188,22 @@ def _substituted(value: str) -> str:
     return value[2:-1]
 
 
+def _is_normalized(text: str) -> bool:
+    if text.isascii():
+        return True
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
+    return unicodedata.is_normalized("NFC", text)
+
+
+@lru_cache(maxsize=TESTS_REMEMBERED)
 def _compiled(operator: Operator, value: str) -> Test:
+    """Return the test for one value; many conditions share theirs. Raises PolicyError."""
     if len(value) > VALUE_CHARACTERS_MAX:
         raise PolicyError(
             f"a value is longer than {VALUE_CHARACTERS_MAX} characters", advice="Shorten it."
         )
-    if not is_normalized("NFC", value):
+    if not _is_normalized(value):
         raise PolicyError(
             f"{value[:80]!r} has combining characters, so no name would equal it",
             advice="Write it in the normal form C of Unicode.",

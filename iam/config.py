@@ -122,12 +122,18 @@ class _Reading:
         self._budget = policy_budget.Budget()
 
     def take(self, file: TomlNode) -> None:
-        """Read one file; names are resolved when all files are read."""
+        """Read one file; names are resolved when all files are read.
+
+        Its tables are taken out, so that they are freed one by one: freeing a thousand at once
+        would hold up the other threads.
+        """
         found = file.table("the file", ("policy", "role"))
         for key, take in (("policy", self._policy), ("role", self._role)):
             if key in found:
-                for node in found[key].list_of(f"[[{key}]]", LIST_ENTRIES_MAX):
-                    take(node)
+                nodes = found[key].list_of(f"[[{key}]]", LIST_ENTRIES_MAX)
+                nodes.reverse()
+                while nodes:
+                    take(nodes.pop())
 
     def _count(self, node: TomlNode, what: str, number: int = 1) -> None:
         if why := self._budget.add(what, number):

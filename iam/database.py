@@ -20,10 +20,10 @@ from iam.limits import STORE_BUSY_MILLISECONDS
 from iam.mark import Marked
 from iam.schema import APPLICATION_ID
 
-BESIDE: Final = ("", "-wal", "-shm", "-journal")  # what SQLite keeps for one file
-#: What using a sound file may raise if the disk fails.
+BESIDE: Final = ("", "-wal", "-shm", "-journal")  # the files that SQLite keeps for one
+#: The errors of using a sound file if the disk fails.
 DISK_ERRORS: Final = (sqlite3.Error, OSError)
-#: What reading a damaged file may raise.
+#: The errors of reading a damaged file.
 NOT_SOUND: Final = (sqlite3.Error, IamError, ValueError, TypeError)
 # Primary result codes of a fault of the disk, not of the file.
 _DISK_FAULTS: Final = frozenset(
@@ -177,9 +177,18 @@ def check_version(db: sqlite3.Connection, path: Path, marked: Marked | None) -> 
             raise_corrupt(path, f"it claims to have schema {version}")
         raise StoreTooNew(
             f"{path} has schema {version}; this version supports {known} at most",
-            advice="It was left as it is. Install the version that wrote it, or a later one.",
+            advice="It was left as it is. Install the version that wrote it, or a later one."
+            + _older_copy(path, known),
         )
     return version
+
+
+def _older_copy(path: Path, version: int) -> str:
+    """Name the copy that the migration from this version has made, if it is there."""
+    copy = beside(path, f".v{version}")
+    if not copy.exists():
+        return ""
+    return f" {copy} is the store as it was before: users who were removed since then are in it."
 
 
 def check_sound(db: sqlite3.Connection, path: Path) -> None:
@@ -200,11 +209,17 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
 
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Migrate a file of an older version, after a copy was made as `<file>.v<version>`."""
+    """Migrate a file of an older version, after a copy was made as `<file>.v<version>`.
+
+    Copies of earlier migrations are removed: they hold users who were removed long ago.
+    """
     if (version := _pragma(db, "user_version")) < len(schema.MIGRATIONS):
         with draft(beside(path, f".v{version}")) as copy:
             db.backup(copy)
         upgrade(db, version)
+        for number in range(version):
+            for suffix in BESIDE:
+                beside(path, f".v{number}{suffix}").unlink(missing_ok=True)
 
 
 def upgrade(db: sqlite3.Connection, version: int) -> None:

@@ -109,7 +109,7 @@ def redeem(
         return state, known
     invite = _usable(state, invite_id, fingerprint, now)
     if known is not None:
-        if state.find(invite.name) is known:
+        if state.find(invite.name) == known:
             return state, known
         raise KeyTaken(
             "this key belongs to a user already", advice="You are paired; no invite is needed."

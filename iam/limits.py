@@ -37,6 +37,9 @@ NAME_CHARACTERS_MAX: Final = 64  # of a name, a role, a method
 INVITE_USES_MAX: Final = 32  # of one invite, whatever the setting
 STATE_STEPS_KEPT: Final = 64  # changes that a state remembers, for a comparison with an earlier one
 
+USERS_READ_AT_ONCE: Final = 1_000  # rows of a store, whose columns are then checked together
+USERS_MADE_KEPT: Final = 4_096  # users of a store that was read, once they were asked for
+
 # The audit trail and the times of last use.
 EVENT_FIELD_CHARACTERS_MAX: Final = 256  # a longer text is cut: anyone may have sent it
 AUDIT_PAGE_RECORDS: Final = 500  # read at once
@@ -56,6 +59,7 @@ ATTRIBUTE_CHARACTERS_MAX: Final = 1024  # of one attribute; a matcher's work gro
 ATTRIBUTES_MAX: Final = 64  # of one request
 DECISION_STEPS_MAX: Final = 5_000  # about one action, by all policies of one role
 TEXTS_REMEMBERED: Final = 64  # addresses, and times, that were parsed last
+TESTS_REMEMBERED: Final = 256  # of values of conditions, which many policies repeat
 SETTLED_DECISIONS_MAX: Final = 4_096  # that do not depend on attributes; remembered by a set
 ROLE_STEPS_MAX: Final = 100_000  # about all actions, which `/iam/me` asks for
 EXPLAINED_VALUES_MAX: Final = 8  # values of one condition that an explanation shows

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import inf
 from typing import Final
 
 from rpds import HashTrieMap, HashTrieSet
@@ -64,7 +63,10 @@ class State:
         default_factory=HashTrieMap, compare=False, repr=False
     )
     _owners: HashTrieSet[str] = field(default=_NO_NAMES, compare=False, repr=False)
-    _limited: HashTrieSet[str] = field(default=_NO_NAMES, compare=False, repr=False)
+    # When the access of users begins and ends, if it does.
+    _limited: HashTrieMap[str, tuple[float, float]] = field(
+        default_factory=HashTrieMap, compare=False, repr=False
+    )
     # The names that are not their own `name_key`, by that key: most names are.
     _spellings: HashTrieMap[str, tuple[str, ...]] = field(
         default_factory=HashTrieMap, compare=False, repr=False
@@ -92,18 +94,50 @@ class State:
             for key in user.keys:
                 by_key[key.fingerprint] = user.name
             by_role[user.role] += 1
-        state = cls(
-            PersistentMap(by_name),
-            HashTrieMap(),
-            PersistentMap(by_key),
-            HashTrieMap(by_role),
-            HashTrieSet(user.name for user in by_name.values() if user.role == OWNER),
-            HashTrieSet(user.name for user in by_name.values() if user.is_limited),
-            HashTrieMap(spellings),
+        state = cls.indexed(
+            by_name,
+            by_key,
+            by_role,
+            owners=(user.name for user in by_name.values() if user.role == OWNER),
+            limited={
+                user.name: (user.start, user.end) for user in by_name.values() if user.is_limited
+            },
+            spellings=spellings,
         )
         for invite in invites:
             state = state.with_invite(invite)
         return state
+
+    @classmethod
+    def indexed(
+        cls,
+        users: Mapping[str, User],
+        user_name_by_key: Mapping[str, str],
+        count_by_role: Mapping[str, int],
+        *,
+        owners: Iterable[str],
+        limited: Mapping[str, tuple[float, float]],
+        spellings: Mapping[str, tuple[str, ...]],
+    ) -> State:
+        """Return a state of what `of` finds out about its users, without invites and unchecked.
+
+        Args:
+            users: the users by name; this map and the next one must not change any more.
+            user_name_by_key: the name of the user who has a key, by fingerprint.
+            count_by_role: the number of users of each role.
+            owners: the names of the owners.
+            limited: the start and end of the access of the users who have either, by name.
+            spellings: the names that are not their own `name_key`, by that key.
+        """
+        return cls(
+            PersistentMap(users),
+            HashTrieMap(),
+            PersistentMap(user_name_by_key),
+            HashTrieMap(count_by_role),
+            HashTrieSet(owners),
+            HashTrieMap(limited),
+            HashTrieMap(spellings),
+        )
 
     def replaced(self, before: User | None, after: User | None) -> State:
         """Return this state with `after` in the place of `before` (None: no user).
@@ -133,7 +167,8 @@ class State:
                 keys = keys.insert(key.fingerprint, after.name)
             roles = roles.insert(after.role, (roles.get(after.role) or 0) + 1)
             owners = owners.insert(after.name) if after.role == OWNER else owners
-            limited = limited.insert(after.name) if after.is_limited else limited
+            if after.is_limited:
+                limited = limited.insert(after.name, (after.start, after.end))
         step = Step(*(user.name for user in (before, after) if user is not None))
         steps = (*self.steps[1 - STATE_STEPS_KEPT :], step)
         return State(users, invites, keys, roles, owners, limited, spellings, steps)
@@ -211,10 +246,14 @@ class State:
         """Yield the users whose access has a start or an end, without looking at the others."""
         return (self.users[name] for name in self._limited)
 
-    def next_access_change(self, now: float) -> float | None:
-        """Return when a user's access next begins or ends, or None."""
-        turns = (turn for user in self.limited_users() for turn in (user.start, user.end))
-        return min((turn for turn in turns if now < turn < inf), default=None)
+    def access_periods(self) -> Iterator[tuple[str, tuple[float, float]]]:
+        """Yield each user whose access has a start or an end, by name, with both."""
+        return iter(self._limited.items())
+
+    @property
+    def limited_count(self) -> int:
+        """The number of users whose access has a start or an end, without looking at each."""
+        return len(self._limited)
 
 
 def _check_free(user: User, by_name: Mapping[str, User], by_key: Mapping[str, str]) -> None:
@@ -284,8 +323,7 @@ def differing(old: State, new: State) -> Iterator[tuple[User | None, User | None
     """Yield each user that differs, as (before, after)."""
     names = _touched_between(old, new)
     if names is None:
-        names = [name for name, user in old.users.items() if new.users.get(name) is not user]
-        names += [name for name in new.users if name not in old.users]
+        names = old.users.keys_apart(new.users)
     for name in names:
         before, after = old.users.get(name), new.users.get(name)
         if before is not after and before != after:

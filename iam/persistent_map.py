@@ -1,13 +1,14 @@
 """A persistent map: a change returns another map and costs the same whatever the size.
 
-It is a dict that never changes, shared by all maps that come from one another, and a hash trie of
-what has changed since. A store that has just been read is all dict, which takes a third of the
-memory of a trie and finds an entry faster. The trie never holds more than what differs.
+It is a map that never changes, shared by all maps that come from one another, and a hash trie of
+what has changed since. A store that has just been read has no trie: a dict takes a third of the
+memory of one and finds an entry faster. The trie never holds more than what differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final, TypeVar, final, overload
 
 from rpds import HashTrieMap
@@ -19,7 +20,7 @@ _T = TypeVar("_T")
 
 @final
 class _Absent:
-    """The value in a trie for an entry of the dict that was removed, and for no entry at all."""
+    """The value in a trie for an entry of the base that was removed, and for no entry at all."""
 
 
 _REMOVED: Final = _Absent()
@@ -32,8 +33,8 @@ class PersistentMap(Mapping[_K, _V]):
 
     __slots__ = ("_base", "_changes", "_count")
 
-    def __init__(self, base: dict[_K, _V] | None = None) -> None:
-        """Start with the entries of a dict, which must not change any more."""
+    def __init__(self, base: Mapping[_K, _V] | None = None) -> None:
+        """Start with the entries of another map, which must not change any more."""
         self._base: Mapping[_K, _V] = {} if base is None else base
         self._changes: HashTrieMap[_K, _V | _Absent] | None = None
         self._count = len(self._base)
@@ -69,7 +70,7 @@ class PersistentMap(Mapping[_K, _V]):
         return self._changes[key] is not _REMOVED  # type: ignore[index]
 
     def __iter__(self) -> Iterator[_K]:
-        """Yield the keys: those of the dict that are left, then the others."""
+        """Yield the keys: those of the base that are left, then the others."""
         if self._changes is None:
             yield from self._base
             return
@@ -87,6 +88,15 @@ class PersistentMap(Mapping[_K, _V]):
     def __repr__(self) -> str:
         """Show the entries."""
         return f"{type(self).__name__}({dict(self)!r})"
+
+    def keys_apart(self, other: PersistentMap[_K, _V]) -> Iterable[_K]:
+        """Return keys, each once; every other key has the same value in both maps, or is in none.
+
+        If the maps come from one another, these are only the keys that were changed.
+        """
+        if self._base is other._base:
+            return {*(self._changes or ()), *(other._changes or ())}
+        return chain(self, (key for key in other if key not in self))
 
     def insert(self, key: _K, value: _V) -> PersistentMap[_K, _V]:
         """Return a map with this entry, in place of one with this key."""

@@ -115,6 +115,12 @@ class Index:
             mine.append(placed)
             fitting.conditional = fitting.conditional or bool(statement.conditions)
 
+    def parts(self) -> list[object]:
+        """Return the objects of this index, for `Access.parts`."""
+        fittings = [*self._exact.values(), *self._modules.values()]
+        placed = (one for fitting in fittings for one in (*fitting.denies, *fitting.allows))
+        return [*placed, *fittings]
+
     def _fitting(self, action: str) -> tuple[_Fitting, _Fitting]:
         return (
             self._exact.get(action, _NONE),

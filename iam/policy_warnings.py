@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from iam.attributes import IS_LOCAL, OF_TARGET, is_own
+from iam.attributes import IS_LOCAL, OF_TARGET, PATH, is_own
 from iam.condition import NEGATIVE, Condition, Operator
 from iam.policy import Effect
 
@@ -20,6 +20,7 @@ _CHOSEN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Connection:Address": "the subject can use another address",
         "Connection:Interface": "the subject can use another interface",
+        PATH: "the subject can use another path",
         "Connection:Fingerprint": "a user with another key can use that one",
         "Connection:KeyName": "a user with another key can use that one",
     }

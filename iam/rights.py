@@ -185,17 +185,12 @@ def changed_rows(
 
 def total_of(rows: Iterable[str]) -> int:
     """Return the sum of the rows' digests."""
-    return sum(map(number_of, rows)) % _MODULUS
+    return sum(int.from_bytes(sha256(text.encode()).digest(), "big") for text in rows) % _MODULUS
 
 
 def total_after(total: int, added: Iterable[str], dropped: Iterable[str]) -> int:
     """Return a total after these rows were added and dropped."""
-    return (total + sum(map(number_of, added)) - sum(map(number_of, dropped))) % _MODULUS
-
-
-def number_of(text: str) -> int:
-    """Return what a row adds to the total, before it is taken modulo 2^256."""
-    return int.from_bytes(sha256(text.encode()).digest(), "big")
+    return (total + total_of(added) - total_of(dropped)) % _MODULUS
 
 
 def parsed(text: str) -> list[object]:

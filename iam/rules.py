@@ -126,7 +126,10 @@ def change(
 def check_within_limit(limit: GrantLimit, role: str, end: float, *, rules: Rules) -> None:
     """Check that this role until `end` is within the limit. Raises NotFound or Denied."""
     if role not in rules.roles or role == UNPAIRED:
-        raise NotFound(f"there is no role {role!r} to give", advice="List the roles.")
+        raise NotFound(
+            f"there is no role {role!r} that a user can have",
+            advice="List the roles to see their names.",
+        )
     if rules.rank(role) > limit.rank:
         raise Denied(f"the role {role!r} ranks above yours", advice="Ask an owner.")
     if end > limit.end:

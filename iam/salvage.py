@@ -25,6 +25,7 @@ from iam.schema import Content
 ASIDE: Final = ".aside"
 REPLACED: Final = ".replaced"  # what was in force before a copy was restored
 INCOMING: Final = ".incoming"  # a copy that is about to be restored
+BEFORE_RESTORE: Final = ".before-restore"  # what was in force before a whole store was restored
 _log = logging.getLogger(__name__)
 
 
@@ -119,7 +120,7 @@ def remove(path: Path, *suffixes: str) -> None:
 def remove_copies(path: Path) -> None:
     """Remove every copy of the store that this module or a migration has left beside it."""
     older = [f".v{number}" for number in range(len(schema.MIGRATIONS))]
-    remove(path, ASIDE, REPLACED, INCOMING, *older)
+    remove(path, ASIDE, REPLACED, INCOMING, BEFORE_RESTORE, *older)
 
 
 def _fill(

@@ -264,17 +264,18 @@ def writes(old: State, new: State) -> Iterator[tuple[str, list[Row]]]:
     no row ever refers to a user who does not exist.
     """
     users, invites = list(differing(old, new)), list(differing_invites(old, new))
-    old_keys = {(key, before.name) for before, _ in users if before for key in before.keys}
-    new_keys = {(key, after.name) for _, after in users if after for key in after.keys}
+    # Dicts, not sets: keys are written in the order of their users, as they are read again.
+    old_keys = {(key, before.name): None for before, _ in users if before for key in before.keys}
+    new_keys = {(key, after.name): None for _, after in users if after for key in after.keys}
     yield "DELETE FROM invites WHERE id = ?", [(before.id,) for before, _ in invites if before]
     yield (
         "DELETE FROM keys WHERE fingerprint = ?",
-        [(key.fingerprint,) for key, _ in old_keys - new_keys],
+        [(one[0].fingerprint,) for one in old_keys if one not in new_keys],
     )
     yield (
         "DELETE FROM users WHERE name = ?",
         [(before.name,) for before, after in users if before and not after],
     )
     yield _WRITE_USER, [rights.user_values(after) for _, after in users if after]
-    yield _WRITE_KEY, [rights.key_values(key, user) for key, user in new_keys - old_keys]
+    yield _WRITE_KEY, [rights.key_values(*one) for one in new_keys if one not in old_keys]
     yield _WRITE_INVITE, [rights.invite_values(after) for _, after in invites if after]

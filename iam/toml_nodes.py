@@ -114,16 +114,48 @@ def read(text: str, *, file: str) -> TomlNode:
     except tomllib.TOMLDecodeError as error:
         said = str(error)
         line = int(at[1]) if (at := _AT.search(said)) else text.rstrip().count("\n") + 1
-        why = _AT.sub("", said).replace(" (at end of document)", "")
+        why = _AT.sub("", said).replace(" (at end of document)", "") + _unusual(text, at)
+        why, advice = _twice(text, why) or (why, "Correct that line.")
         raise PolicyFileError(
-            f"this is not TOML: {why}", file=file, line=line, advice="Correct that line."
+            f"this is not TOML: {why}", file=file, line=line, advice=advice
         ) from error
     except RecursionError:  # nesting that `_check_bounds` does not count
         why = "a value in this file is nested too deeply"
         raise PolicyFileError(why, file=file, line=1, advice="Write it more simply.") from None
 
 
-_AT = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
+_AT = re.compile(r" \(at line ([0-9]+), column ([0-9]+)\)")
+
+
+_TWICE = re.compile(r"Cannot declare \((.*)\) twice")
+
+
+def _twice(text: str, why: str) -> tuple[str, str] | None:
+    """Return the reason and the advice if a table has two headings, as after pasting an example."""
+    if (found := _TWICE.fullmatch(why)) is None:
+        return None
+    name = ".".join(re.findall(r"'([^']*)'", found[1]))
+    if f"[[{name}]]" in text:
+        return f"[{name}] follows [[{name}]]", f"Write [[{name}]]."
+    return (
+        f"the table [{name}] has a second heading",
+        f"Remove this heading, and move the lines below it to the first [{name}] in the file.",
+    )
+
+
+def _unusual(text: str, at: re.Match[str] | None) -> str:
+    """Name the character where the parser stopped if it is invisible, or looks like an ASCII one.
+
+    Word processors replace quotation marks and blanks, and files that are joined have a byte order
+    mark inside.
+    """
+    found = text.split("\n")[int(at[1]) - 1][int(at[2]) - 1 :][:1] if at else ""
+    if not found or (found.isascii() and found.isprintable()):
+        return ""
+    import unicodedata  # noqa: PLC0415 - 1 MB, which only this error needs
+
+    name = "byte order mark" if found == "\ufeff" else unicodedata.name(found, "control character")
+    return f" at U+{ord(found):04X} ({name.lower()})"
 
 
 def _check_bounds(text: str, file: str) -> None:
@@ -159,20 +191,27 @@ _HIDING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*')
 
 
 def _with_positions(value: object, position: Position, file: str) -> TomlNode:
+    """Merge a value and its position, and empty both.
+
+    So they are freed in small pieces: freeing a large file at once holds up other threads.
+    """
     if isinstance(value, dict):
         if position.table is None or value.keys() != position.table.keys():
             raise _mismatch(position, file)
         inner = {
             key: _with_positions(found, position.table[key], file) for key, found in value.items()
         }
+        value.clear()
+        position.table.clear()
         return TomlNode(file, position.line, inner)
     if isinstance(value, list):
         if position.array is None or len(value) != len(position.array):
             raise _mismatch(position, file)
         pairs = zip(value, position.array, strict=True)
-        return TomlNode(
-            file, position.line, [_with_positions(found, at, file) for found, at in pairs]
-        )
+        merged = [_with_positions(found, at, file) for found, at in pairs]
+        value.clear()
+        position.array.clear()
+        return TomlNode(file, position.line, merged)
     return TomlNode(file, position.line, value)
 
 

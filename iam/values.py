@@ -8,7 +8,6 @@ since 1970; nothing here reads a clock.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Final
@@ -16,9 +15,10 @@ from typing import Final
 from iam.errors import KeyTaken, Malformed, NotFound
 from iam.limits import INVITE_USES_MAX, NAME_CHARACTERS_MAX
 
-FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
+FINGERPRINT_DIGITS: Final = 64
+FINGERPRINT: Final = re.compile(rf"[0-9a-f]{{{FINGERPRINT_DIGITS}}}")
 INVITE_ID: Final = re.compile(r"[0-9a-f]{32}")
-_RECEIPT_BYTES: Final = 32  # SHA-256
+RECEIPT_BYTES: Final = 32  # SHA-256
 
 
 def name_key(name: str) -> str:
@@ -28,13 +28,16 @@ def name_key(name: str) -> str:
     """
     if name.isascii():
         return name.lower()
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
     folded = unicodedata.normalize("NFD", name).casefold()
     return unicodedata.normalize("NFC", folded)
 
 
 def _check_text(what: str, text: str) -> None:
-    surrogate = not text.isascii() and any("\ud800" <= symbol <= "\udfff" for symbol in text)
-    if len(text) > NAME_CHARACTERS_MAX or surrogate:
+    if text.isascii() and len(text) <= NAME_CHARACTERS_MAX:
+        return
+    if len(text) > NAME_CHARACTERS_MAX or any("\ud800" <= symbol <= "\udfff" for symbol in text):
         raise Malformed(
             f"{what} is not a text of at most {NAME_CHARACTERS_MAX} characters",
             advice="Shorten it.",
@@ -89,8 +92,8 @@ class Key:
         _check_text("name", self.name)
         _check_text("method", self.method)
         _check_time(self.added, "added")
-        if len(self.receipt) not in {0, _RECEIPT_BYTES}:
-            raise Malformed(f"a receipt has {_RECEIPT_BYTES} bytes", advice="Leave it out.")
+        if len(self.receipt) not in {0, RECEIPT_BYTES}:
+            raise Malformed(f"a receipt has {RECEIPT_BYTES} bytes", advice="Leave it out.")
 
 
 @dataclass(frozen=True, slots=True)

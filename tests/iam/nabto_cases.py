@@ -32,7 +32,7 @@ def text_of(name: str) -> str:
     return (FILES / f"{name}.json").read_text("utf-8")
 
 
-# What ours does, in theirs. The flags are what theirs tells of the target: u(ser), r(ole).
+# Nabto's actions for one of handfast's. The flags are its attributes of the target: u(ser), r(ole).
 MEANING: Mapping[str, Mapping[str, str]] = {
     "Iam:GetUser": {"GetUser": "u"},
     "Iam:RemoveUser": {"DeleteUser": "u"},
@@ -53,7 +53,7 @@ MEANING: Mapping[str, Mapping[str, str]] = {
     "Iam:ListRoles": {"ListRoles": ""},
     "Iam:RedeemInvite": {"PairingPasswordInvite": ""},
 }
-ABOUT_ANYBODY = {"Iam:ListUsers", "Iam:ListInvites", "Iam:RemoveInvite"}
+ABOUT_ANY_USER = {"Iam:ListUsers", "Iam:ListInvites", "Iam:RemoveInvite"}
 ABOUT_NEW = {"Iam:AddUser", "Iam:CreateInvite", "Pairing:OpenWindow"}
 
 
@@ -79,27 +79,27 @@ class Case:
         needs = MEANING[self.action].items()
         if any("r" in flags for _, flags in needs) and not has_role(config, self.given):
             return False
-        anybody = self.action in ABOUT_ANYBODY
+        any_user = self.action in ABOUT_ANY_USER
         return all(
             is_allowed(config, role, f"IAM:{need}", known | self._target_attributes(target, flags))
-            for target in (NAMES if anybody else (self.target,))
+            for target in (NAMES if any_user else (self.target,))
             for need, flags in needs
         )
 
     def _target_attributes(self, target: str, flags: str) -> dict[str, str]:
-        told = {"IAM:Username": target} if "u" in flags else {}
-        return told | ({"IAM:RoleId": self.given} if "r" in flags else {})
+        attributes = {"IAM:Username": target} if "u" in flags else {}
+        return attributes | ({"IAM:RoleId": self.given} if "r" in flags else {})
 
     def ours(self, config: Mapping[str, Any], access: Access, *, names_new: bool = False) -> bool:
         key = Key("0" * 64)
         user = User(self.caller, renamed(config, self.role), (key,)) if self.role else None
         subject = Subject(key.fingerprint, user, user.role if user else "unpaired")
-        told = dict(self.more)
-        if self.action in MEANING and self.action not in ABOUT_ANYBODY:
-            told["IAM:RoleId"] = renamed(config, self.given)
+        attributes = dict(self.more)
+        if self.action in MEANING and self.action not in ABOUT_ANY_USER:
+            attributes["IAM:RoleId"] = renamed(config, self.given)
             if self.action not in ABOUT_NEW or names_new:
-                told["IAM:Username"] = self.target
-        return access.decide(subject, self.action, told | self.connection).allowed
+                attributes["IAM:Username"] = self.target
+        return access.decide(subject, self.action, attributes | self.connection).allowed
 
 
 def renamed(config: Mapping[str, Any], role: str) -> str:
@@ -118,15 +118,16 @@ def cases(
         ["", *roles], callers, (True, False), NAMES, given, MEANING
     ):
         yield Case(role, caller, local, target, given_role, action, {})
-    for role, local, action, told in product(["", *roles], (True, False), apps, more):
-        yield Case(role, "anna", local, "", "", action, told)
+    for role, local, action, attributes in product(["", *roles], (True, False), apps, more):
+        yield Case(role, "anna", local, "", "", action, attributes)
 
 
 def access_of(imported: Imported) -> Access:
     return load([("imported.toml", imported.policy_toml), ("kiosk.toml", KIOSK)]).access()
 
 
-# What an application tells: ordinary texts, and such as two readers take for different numbers.
+# Attributes from an application: ordinary texts, and texts that two readers take for different
+# numbers.
 APPLICATION_ATTRIBUTES = [
     {},
     {"Lamp:Room": "hall", "Lamp:On": "true", "Lamp:Level": "3", "Lamp:Dark": "no"},

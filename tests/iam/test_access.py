@@ -284,10 +284,10 @@ def test_a_decision_without_dependencies_holds_for_every_request(
     access: Access, now: dict[str, str], request: dict[str, str], action: str, subject: Subject
 ) -> None:
     """A request adds attributes of its target and resource, but none of the device."""
-    told = request.keys() & ({"IAM:RoleId", "IAM:Username"} if action == "Iam:GetUser" else {})
+    given = request.keys() & ({"IAM:RoleId", "IAM:Username"} if action == "Iam:GetUser" else {})
     if subject.user and action.startswith("Lamp:"):
-        told |= request.keys() & {"Lamp:Zone"}
-    asked = {**{name: request[name] for name in told}, **now}
+        given |= request.keys() & {"Lamp:Zone"}
+    asked = {**{name: request[name] for name in given}, **now}
     before, then = (access.decide(subject, action, some).allowed for some in (now, asked))
     depends = access.depends_on(subject, action, now)
     assert before == then or depends
@@ -329,8 +329,8 @@ def test_depends_on_names_exactly_the_deciding_attributes() -> None:
         access = with_rules(*statements)
         assert access.depends_on(CARL, "Lamp:Set", far) == due, statements
         assert access.depends_on(UNPAIRED_CLIENT, "Lamp:Set", far) == ()
-        told = {**far, "Lamp:Zone": "hall", "Lamp:Age": "1"}
-        assert access.depends_on(CARL, "Lamp:Set", told) == ()
+        given = {**far, "Lamp:Zone": "hall", "Lamp:Age": "1"}
+        assert access.depends_on(CARL, "Lamp:Set", given) == ()
 
 
 @settings(deadline=None)

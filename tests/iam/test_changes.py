@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 import pytest
 
@@ -264,9 +265,20 @@ def test_changed_keys_are_those_whose_sessions_must_end(house: State, rules: Rul
         assert changed_keys(more, change(more, None, rules=rules)) == due
 
 
-def test_the_next_access_change_is_the_nearest_start_or_end() -> None:
-    state = State.of([User("a", "guest", not_before=5, not_after=20), User("b", "guest")])
-    assert [state.next_access_change(now) for now in (0, 5, 19.5, 20)] == [5, 20, 20, None]
+def test_the_access_periods_are_those_of_users_with_a_start_or_an_end(rules: Rules) -> None:
+    state = State.of(
+        [
+            User("a", "guest", not_before=5, not_after=20),
+            User("b", "guest"),
+            User("c", "guest", not_after=7),
+        ]
+    )
+    assert dict(state.access_periods()) == {"a": (5, 20), "c": (-inf, 7)}
+    state = to.set_user(state, None, "a", not_before=None, not_after=None, rules=rules)
+    state = to.set_user(state, None, "b", not_before=3, rules=rules)
+    state = to.rename(state, None, "c", "d", rules=rules)
+    assert dict(state.access_periods()) == {"b": (3, inf), "d": (-inf, 7)}
+    assert state.limited_count == 2
 
 
 def test_every_error_has_advice_and_a_reason(house: State, rules: Rules, fp: Fp) -> None:

@@ -61,6 +61,35 @@ def test_two_maps_are_equal_if_their_entries_are() -> None:
     assert one != other.insert("b", 3)
 
 
+@given(
+    st.dictionaries(KEYS, st.integers(0, 2)),
+    st.lists(st.tuples(st.booleans(), KEYS, st.integers(0, 2))),
+    st.integers(0, 8),
+    st.booleans(),
+)
+def test_keys_that_are_not_named_have_the_same_value_in_both_maps(
+    base: dict[str, int], steps: list[tuple[bool, str, int]], split: int, is_related: bool
+) -> None:
+    """Also between branches, and between maps that do not come from one another."""
+
+    def changed(found: PersistentMap[str, int], some: list[tuple[bool, str, int]]) -> None:
+        for is_insert, key, value in some:
+            found = found.insert(key, value) if is_insert else found.discard(key)
+        versions.append(found)
+
+    versions: list[PersistentMap[str, int]] = []
+    start = PersistentMap(base)
+    changed(start, steps[:split])
+    changed(start if is_related else PersistentMap(dict(base)), steps[split:])
+    one, other = versions
+    apart = [*one.keys_apart(other)]
+    assert len(apart) == len({*apart})
+    for key in {*"abcdefgh"} - {*apart}:
+        assert one.get(key) == other.get(key)
+    if is_related:
+        assert {*apart} <= {key for _, key, _ in steps}
+
+
 def test_a_value_may_be_none() -> None:
     found = PersistentMap({"a": None}).insert("b", None)
     assert found.get("b", 1) is None

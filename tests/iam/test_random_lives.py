@@ -130,12 +130,12 @@ class Lives(RuleBasedStateMachine):
         """The id of an invite, the newest first; it may be used up or withdrawn."""
         return self.ids[-1 - place % len(self.ids)]
 
-    def act(self, by: int | None, wish: str, *args: object, **options: object) -> bool:
+    def act(self, by: int | None, transition: str, *args: object, **options: object) -> bool:
         """Request a change as the user at this index; returns whether it was made."""
         actor = self.actor_at(by)
 
         def change(old: State) -> State:
-            return getattr(to, wish)(old, actor, *args, rules=RULES, **options)  # type: ignore[no-any-return]
+            return getattr(to, transition)(old, actor, *args, rules=RULES, **options)  # type: ignore[no-any-return]
 
         limit = CONSOLE if actor is None else reach(actor.user)
         return self.move(change, limit, is_unpaired=limit == NO_REACH)
@@ -376,4 +376,4 @@ def pairs(state: State) -> Iterator[tuple[str, str]]:
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestLives.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

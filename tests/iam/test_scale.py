@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from math import inf
 from pathlib import Path
 from types import FrameType
 
@@ -84,7 +85,6 @@ def test_the_work_of_a_change_does_not_depend_on_the_number_of_users(
             changed_keys(state, new)
             list(differing(state, new))
             to.has_owner(new)
-            new.next_access_change(0.0)
 
         return work
 
@@ -169,11 +169,32 @@ def test_states_many_changes_apart_are_compared_by_all_users() -> None:
     assert len(state.steps) <= 64  # the recorded history is bounded
 
 
+def test_states_many_changes_apart_are_compared_by_what_was_changed_since(many: State) -> None:
+    state = many
+    for number in range(200):
+        name = state.user_name_by_key["0" * 64]
+        state = to.rename(state, None, name, f"n{number}", rules=RULES)
+    assert calls_of(partial(compared, many, state)) < 5_000
+    assert compared(many, state) == {("u0", ""), ("", "n199")}
+
+
+def test_opening_a_store_calls_few_functions_for_each_user(tmp_path: Path) -> None:
+    calls = []
+    for count in (1_000, 3_000):
+        path = tmp_path / f"{count}.db"
+        with closing(Store.open(path)) as store:
+            store.commit(crowd(count))
+        with closing(Store.open(path)):
+            pass  # initialization that happens once
+        calls.append(calls_of(lambda path=path: Store.open(path).close()))  # type: ignore[misc]
+    assert (calls[1] - calls[0]) / 2_000 < 40  # calls and returns; two are digests of rows
+
+
 def test_users_with_an_end_of_access_are_found_without_the_others(many: State) -> None:
     some = CHANGES["limit"](many)
     assert [user.name for user in some.limited_users()] == ["u7"]
-    assert some.next_access_change(0.0) == 9.0
-    assert calls_of(lambda: some.next_access_change(0.0)) < 60
+    assert list(some.access_periods()) == [("u7", (-inf, 9.0))]
+    assert calls_of(lambda: list(some.access_periods())) < 20
     assert calls_of(lambda: to.has_owner(some)) < 20
     freed = to.set_user(some, None, "u7", not_after=None, rules=RULES)
     assert list(freed.limited_users()) == []

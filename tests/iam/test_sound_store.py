@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iam import Event, Key, State, Store, User, schema, sound_store
+from iam import Event, Key, State, Store, User, database, schema, sound_store
 from iam.audit import AuditTrail
 from iam.mark import End, Mark, load_untrusted, path_of, summary_untrusted
 from iam.model import Invite
@@ -275,6 +276,30 @@ def test_nothing_is_decided_in_doubt(tmp_path: Path, damage: Callable[[Path], No
     sound.db.close()
     damage(path)
     assert sound_store.open_sound(path) is None
+
+
+def test_no_store_is_used_before_its_file_was_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are read meanwhile; damage that is found when all are read still counts."""
+    path = tmp_path / "state.db"
+    made(path, State.of(USERS, INVITES))
+    are_read = threading.Event()
+
+    def examined(_path: Path, _marked: object) -> None:
+        assert are_read.wait(30)
+        raise sqlite3.DatabaseError("damaged")
+
+    def holds(trail: AuditTrail, seq: int, digest: str) -> bool:
+        found = last_check(trail, seq, digest)
+        are_read.set()
+        return found
+
+    last_check = AuditTrail.holds
+    monkeypatch.setattr(AuditTrail, "holds", holds)
+    monkeypatch.setattr(database, "examine", examined)
+    assert sound_store.open_sound(path) is None
+    assert are_read.is_set()
 
 
 def test_a_mark_is_summed_up_without_its_rows(tmp_path: Path) -> None:

@@ -141,6 +141,15 @@ def test_only_changed_rows_are_written(
         assert statements == []
 
 
+def test_keys_are_written_in_the_order_of_their_users(path: Path, fp: Fp) -> None:
+    """So that a start reads a user and its key one after the other."""
+    users = [User(f"u{n}", "guest", (Key(fp(n)),)) for n in range(200)]
+    filled(path, State.of(users))
+    with closing(sqlite3.connect(path)) as db:
+        owners = [name for (name,) in db.execute("SELECT user FROM keys ORDER BY rowid")]
+    assert owners == [user.name for user in users]
+
+
 def test_watchers_are_notified_after_a_change_is_durable(
     path: Path, house: State, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -252,7 +261,9 @@ sys.stdin.read()
 """
 
 
-def test_a_second_writer_is_told_the_process_of_the_first(path: Path, house: State) -> None:
+def test_the_error_of_a_second_writer_names_the_process_of_the_first(
+    path: Path, house: State
+) -> None:
     filled(path, house)
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)],
