@@ -6,7 +6,8 @@
     │   ├── HandshakeFailed   a host answered, but no secure session was established
     │   │   └── UnsupportedKey    the other side's key is not a key on P-256
     │   ├── SessionFailed     an established session ended with an error
-    │   └── ObservationEnded  the session of an observation has ended
+    │   ├── ObservationEnded  the session of an observation has ended
+    │   └── BrokerError, CarrierError   of remote reach: see peer.remote.errors
     ├── TimedOut              no answer in time
     ├── PinMismatch           the other side's key is not the pinned one
     ├── WrongCode             a wrong code, or locked out after too many

@@ -219,7 +219,15 @@ def read_text(path: Path, most: int) -> str:
 
 
 def decode_text(data: bytes) -> str:
-    """Decode the content of a text file as `read_text` does."""
+    """Decode the content of a text file as `read_text` does.
+
+    A file of zero bytes, which some file systems leave after a power failure, is `Malformed` too.
+    """
+    if data and not data.strip(b"\0"):
+        raise Malformed(
+            "it has nothing but zero bytes",
+            advice="A power failure can leave such a file. Restore it from a backup.",
+        )
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]
     try:
         if not utf16:

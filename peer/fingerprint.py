@@ -26,6 +26,7 @@ FINGERPRINT_BYTES = 32
 
 _NI = "ni:///sha-256;"
 _NI_FORM = re.compile(r"(?i:ni://[^/]*/sha-256;)([A-Za-z0-9_-]*)=*(?:\?.*)?[.,]?")
+_PLAIN = re.compile(r"[0-9a-f]{64}")  # as files and other programs have it
 _PREFIXES = ("SHA256", "0X")
 _HEX_DIGITS = "0123456789ABCDEF"
 
@@ -49,6 +50,8 @@ class Fingerprint:
         """
         if len(text) > MAX_FINGERPRINT_CHARACTERS:
             raise _not_a_fingerprint("it is too long")
+        if _PLAIN.fullmatch(text):
+            return cls(bytes.fromhex(text))
         uri = pasted.uri(text)
         if uri[:3].lower() == "ni:":
             return cls._of_uri(uri)

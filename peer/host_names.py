@@ -6,7 +6,6 @@ refused, and its ASCII form says which one is meant.
 """
 
 import re
-import unicodedata
 from typing import Final
 
 from peer.errors import Malformed
@@ -22,6 +21,9 @@ _DOTS: Final = "\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH FULL STOP}\N{HALFWIDTH IDE
 
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*{_LABEL}\.?")
+_HOST_AND_PORT: Final = re.compile(
+    r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(?:%[\w.-]{1,16})?\]):(\d{1,5})", re.ASCII
+)
 
 
 def is_host_name(text: str) -> bool:
@@ -32,6 +34,12 @@ def is_host_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def is_host_and_port(text: str) -> bool:
+    """Whether a text has the form of a host and a port: `name:5684`, `[fe80::1%eth0]:5684`."""
+    found = _HOST_AND_PORT.fullmatch(text)
+    return found is not None and 0 < int(found[1]) <= 65535
+
+
 def ascii_host(name: str) -> str:
     """Return a host name in its ASCII form: `bücher.example` is `xn--bcher-kva.example`.
 
@@ -39,6 +47,8 @@ def ascii_host(name: str) -> str:
     """
     if name.isascii():
         return name
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
     why = "it contains a character that IDNA does not allow"
     if set(name) & _DEVIATIONS:
         why = "it contains a character that two versions of IDNA read differently"
@@ -58,5 +68,7 @@ def _is_allowed(character: str) -> bool:
 
     IDNA 2003 also allows symbols, such as one that looks like a slash.
     """
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
     category = unicodedata.category(character)
     return character.isascii() or character in _DOTS or category[0] in "LM" or category == "Nd"

@@ -92,6 +92,9 @@ REMEMBERED_CERTIFICATES: Final = 64
 """Certificates whose fingerprints are remembered; the oldest is dropped."""
 REMEMBERED_CERTIFICATE_BYTES: Final = 1024
 """A longer certificate is read each time. One of handfast has about 400 bytes."""
+EVICTION_CANDIDATES: Final = 64
+"""Holders of a full table that are looked at for one newcomer: all of them, with the default
+limits. In a larger table the next newcomer looks at the next ones."""
 HANDSHAKE_MESSAGE_BYTES: Final = 2**14
 """A handshake message of a peer, in any number of fragments; a longer one is dropped."""
 MAX_DATAGRAM_BYTES: Final = 13 + 2**14 + 2048
@@ -126,6 +129,12 @@ ON_LINK_BITS: Final = 8
 CONNECT_ROUND_TRIPS: Final = 8
 """Round trips that a client waits for a session, if that is longer than `connect_seconds`: the four
 of a handshake with its cookie, and as many for lost datagrams."""
+FREEING_SECONDS: Final = 3.0
+"""A client that is closed waits so long for its relays and brokers to be given back."""
+SESSIONS_JUDGED_PER_STEP: Final = 256
+"""Sessions that are looked at in one turn of the event loop when rights have changed."""
+SESSIONS_ENDED_PER_STEP: Final = 8
+"""Sessions that are ended in one turn of the event loop when rights have changed."""
 TIMER_FLOOR_SECONDS: Final = 0.001
 """The shortest timer of a handshake: one that fires early is set again, but not in a busy loop."""
 DEDUP_WHOLE_BYTES: Final = 256

@@ -12,7 +12,6 @@ Names, roles, paths and bodies are not normalized here: in these, every characte
 import codecs
 import re
 import string
-import unicodedata
 from typing import Final
 
 INVISIBLE: Final = frozenset(
@@ -57,7 +56,7 @@ def compact(text: str, *, also: str = "") -> str:
     letters.
     """
     text = _TERMINAL_CODES.sub("", text)
-    plain = _without(unicodedata.normalize("NFKC", _without(text, also)), also)
+    plain = _without(_nfkc(_without(text, also)), also)
     return plain.translate(_UPPER)
 
 
@@ -71,8 +70,17 @@ def uri(text: str) -> str:
 
     A dash of any kind becomes `-`, since a URI contains dashes; letters keep their case.
     """
-    plain = "".join("-" if _is_dash(one) else one for one in unicodedata.normalize("NFKC", text))
+    plain = "".join("-" if _is_dash(one) else one for one in _nfkc(text))
     return "".join(one for one in plain if one in "-." or not _is_dropped(one))
+
+
+def in_words(text: str) -> str:
+    """Return a text in NFKC, for what has words: a time, for example.
+
+    A dash of any kind becomes `-` and a blank a space; invisible characters are removed.
+    """
+    plain = (one for one in _nfkc(text) if one not in INVISIBLE and _category(one) != "Cf")
+    return "".join("-" if _is_dash(one) else " " if one.isspace() else one for one in plain)
 
 
 def first_other(text: str, symbols: str) -> str:
@@ -80,6 +88,8 @@ def first_other(text: str, symbols: str) -> str:
     other = next((one for one in text if one not in symbols), "")
     if not other or (other.isascii() and other.isprintable()):
         return other and repr(other)
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
     return f"U+{ord(other):04X} ({unicodedata.name(other, 'without a name')})"
 
 
@@ -93,22 +103,32 @@ def decode_pasted(data: bytes) -> str:
     return data.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
 
 
+def _nfkc(text: str) -> str:
+    if text.isascii():
+        return text
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
+    return unicodedata.normalize("NFKC", text)
+
+
+def _category(character: str) -> str:
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
+    return unicodedata.category(character)
+
+
 def _without(text: str, also: str) -> str:
     return "".join(one for one in text if not (_is_punctuation(one) or one in also))
 
 
 def _is_punctuation(character: str) -> bool:
     """Whether no text that `compact` is used for contains the character."""
-    return (
-        character in _PUNCTUATION
-        or unicodedata.category(character) in _BRACKETS
-        or _is_dropped(character)
-    )
+    return character in _PUNCTUATION or _category(character) in _BRACKETS or _is_dropped(character)
 
 
 def _is_dropped(character: str) -> bool:
-    return character in _DROPPED or unicodedata.category(character) in _DROPPED_CATEGORIES
+    return character in _DROPPED or _category(character) in _DROPPED_CATEGORIES
 
 
 def _is_dash(character: str) -> bool:
-    return character in _DASHES or unicodedata.category(character) == "Pd"
+    return character in _DASHES or _category(character) == "Pd"

@@ -9,12 +9,12 @@ could.
 
 import asyncio
 import random  # noqa: TID251 - impairment, not secrets: a seed must repeat it
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from peer.net.address import Address
-from peer.net.datagram import Datagram
+from peer.net.datagram import NO_RECEIVERS, Arrival, Datagram, Receiver
 from peer.net.linux_socket import HOP_LIMIT
 from peer.net.udp import UdpSocket
 
@@ -219,12 +219,13 @@ class MemoryNet:
         *,
         on_datagram: Callable[[Datagram], None],
         on_error: Callable[[OSError], None],
+        receivers: Mapping[Arrival, Receiver] = NO_RECEIVERS,
     ) -> "_MemorySocket":
         """Open a socket at an address of this network; port 0 selects a free port."""
         _never_used(on_error)
         self._ports += 1
         address = Address(host, port or self._ports)
-        socket = self._sockets[address] = _MemorySocket(self, address, on_datagram)
+        socket = self._sockets[address] = _MemorySocket(self, address, on_datagram, receivers)
         return socket
 
     def connect(
@@ -256,7 +257,11 @@ class MemoryNet:
     def _arrive(self, source: Address, to: Address, data: bytes) -> None:
         socket = self._sockets.get(to)
         if socket is not None:
-            socket.on_datagram(Datagram(data, source, to.host, self.INTERFACE, HOP_LIMIT))
+            socket.receive(Datagram(data, source, to.host, self.INTERFACE, HOP_LIMIT, (source,)))
+
+    def has(self, address: Address) -> bool:
+        """Return whether there is a socket at an address."""
+        return address in self._sockets
 
     def forget(self, address: Address) -> None:
         """Remove the socket at an address."""
@@ -267,17 +272,32 @@ class _MemorySocket:
     """A socket of a `MemoryNet`."""
 
     def __init__(
-        self, net: MemoryNet, address: Address, on_datagram: Callable[[Datagram], None]
+        self,
+        net: MemoryNet,
+        address: Address,
+        on_datagram: Callable[[Datagram], None],
+        receivers: Mapping[Arrival, Receiver],
     ) -> None:
         self._net = net
         self.local_address = address
-        self.on_datagram = on_datagram
+        self._on_datagram = on_datagram
+        self._receivers = receivers
+
+    def receive(self, datagram: Datagram) -> None:
+        """Deliver one datagram."""
+        receiver = self._receivers.get(datagram.arrival or ())
+        if receiver is None or not receiver.receive_untrusted(datagram.data):
+            self._on_datagram(datagram)
 
     def send(self, data: bytes, to: Address, *, source: str = "", ifindex: int = 0) -> bool:
         """Send one datagram. `source` and `ifindex` have no effect: there is one of each."""
         _never_used(source, ifindex)
         self._net.carry(self.local_address, to, data)
         return True
+
+    def is_reading(self) -> bool:
+        """Return True until it is closed."""
+        return self._net.has(self.local_address)
 
     def close(self) -> None:
         """Remove the socket from the network."""

@@ -31,7 +31,6 @@ quiet zone of 4 on both sides are 77 of a terminal's 80 columns. Address hints t
 left out, the last ones first.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -40,6 +39,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from peer import cbor
 from peer.errors import Malformed, UsageError
+from peer.host_names import is_host_and_port
 from peer.identity import (
     FINGERPRINT_BYTES,
     SIGNATURE_BYTES,
@@ -60,9 +60,6 @@ _SUB, _EXP, _IAT, _CTI, _CNF, _SCOPE = 2, 4, 6, 7, 8, 9
 _ADDRESSES = -65537  # claims below -65536 are for private use (RFC 8392 §9.1)
 _LATEST = 253_402_300_799  # the last second of the year 9999
 _T = TypeVar("_T")
-_ADDRESS = re.compile(
-    r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(?:%[\w.-]{1,16})?\]):(\d{1,5})"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +265,7 @@ def _decoded_untrusted(data: bytes) -> object:
 
 
 def _is_address(text: object) -> bool:
-    found = _ADDRESS.fullmatch(text) if isinstance(text, str) and text.isascii() else None
-    return found is not None and 0 < int(found[1]) <= 65535
+    return isinstance(text, str) and is_host_and_port(text)
 
 
 def _malformed(what: str) -> Malformed:

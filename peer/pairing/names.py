@@ -8,7 +8,7 @@ characters. Letters of different scripts that look alike are not detected: the i
 the fingerprint, never the name.
 """
 
-import unicodedata
+import re
 
 from peer.errors import Malformed
 from peer.identity import Fingerprint
@@ -20,6 +20,7 @@ _ADVICE = (
 )
 _URI_PATH_BYTES = 255  # the longest Uri-Path segment (RFC 7252 §5.10)
 _JOINERS = "-_ "
+_PLAIN = re.compile(r"[A-Za-z0-9](?:(?:[A-Za-z0-9_-]| (?! ))*[A-Za-z0-9])?")  # of ASCII, and valid
 
 _WORDS = {
     "Cc": "a control character",
@@ -43,6 +44,10 @@ def check_name(text: object, *, limit: int = DEFAULT_LIMITS.name_max) -> str:
     # The cost of NFC grows with the text, and it makes at least one code point of four.
     if len(text) > 4 * limit:
         raise _malformed(f"the name is longer than {limit} characters")
+    if len(text) <= min(limit, _URI_PATH_BYTES) and _PLAIN.fullmatch(text):
+        return text
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
     name = unicodedata.normalize("NFC", text)
     if not name:
         raise _malformed("the name is empty")
@@ -60,6 +65,8 @@ def default_name(fingerprint: Fingerprint) -> str:
 
 
 def _check_characters(name: str) -> None:
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
     marks = 0
     for character in name:
         category = unicodedata.category(character)

@@ -14,8 +14,9 @@ Every call first ends what is late, so a timer that fires late changes nothing.
 
 After each call the caller persists `budget` if it changed, appends `take_events()` to the audit
 log, notifies the observers of the ceremonies in `take_ended()`, and sets its timer to
-`next_deadline(now)`. It calls `notified` when a client has learnt how its ceremony ended. All times
-are monotonic seconds.
+`next_deadline(now)`. It calls `notified` when a client has learnt how its ceremony ended. A success
+has its events before: `success_events` returns what `registered` is going to add, for the commit of
+the user. All times are monotonic seconds.
 """
 
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from peer.pairing.ceremony import (
     first_stage,
 )
 from peer.pairing.errors import OPEN_THE_WINDOW, Busy, Mismatch, TooMany
+from peer.pairing.events import Event, EventKind, EventList
 from peer.pairing.names import check_name
 from peer.pairing.sides import DeviceSide, OfferedMethod, Terms
 from peer.pairing.window_lifecycle import WindowLifecycle
@@ -207,6 +209,22 @@ class Window(WindowLifecycle):
         """
         ceremony = self._ceremonies.require_live(ceremony_id).after(Act.STORE)
         return receipt(self._ceremonies.device_tag) if ceremony.method.spec.keeps_receipt else b""
+
+    def success_events(self, ceremony_id: str) -> list[Event]:
+        """Return the events that `registered` is going to add, to be stored with the user.
+
+        Raises `NoSuchCeremony`, `UserRefused` or `Busy` if the ceremony is not being stored.
+        """
+        ceremony = self._ceremonies.require_live(ceremony_id).after(Act.STORE)
+        events = EventList(self.window_id)
+        events.add_of(ceremony, EventKind.REGISTERED, reason=ceremony.reason)
+        if self._timer.is_open:
+            events.add(
+                EventKind.WINDOW_CLOSED,
+                reason=CloseReason.SUCCESS.value,
+                failures=self._ceremonies.failures,
+            )
+        return events.take()
 
     def registered(self, ceremony_id: str, *, user: str, now: float) -> Ceremony:
         """The device has stored this user with the ceremony's role: success, the window closes.

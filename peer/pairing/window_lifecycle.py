@@ -124,6 +124,11 @@ class WindowLifecycle:
         """How many ceremonies ended other than with success."""
         return self._ceremonies.failures
 
+    @property
+    def closes_at(self) -> float:
+        """The time at which the window closes unless it is extended; past if it has closed."""
+        return self._timer.closes_at
+
     def seconds_left(self, now: float) -> float:
         """Return how long the window still takes new ceremonies; 0 if it does not."""
         return self._timer.seconds_left(now)

@@ -11,7 +11,6 @@ exist, and one that the change back repeats is ambiguous; both are refused.
 """
 
 import re
-import unicodedata
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -130,7 +129,11 @@ class _NoSuchTime(UsageError):
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).split())
+    if not text.isascii():
+        from peer.pasted import in_words  # noqa: PLC0415 - most texts are ASCII
+
+        text = in_words(text)
+    return " ".join(text.split())
 
 
 def _calendar_time(text: str, *, whole_day: bool) -> float | None:

@@ -28,13 +28,18 @@ def event_lines(
         about: its fields; those of the chain are not shown.
         width: columns of the terminal; see `layout.folded`.
     """
+    line = f"{seq:<5} {format_time(wall, with_seconds=True)}  {event_text(kind, about)}"
+    return folded(line, indent=_INDENT, width=width)
+
+
+def event_text(kind: str, about: Mapping[str, object]) -> str:
+    """Return the kind of an event and its fields, on one line."""
     shown = " ".join(
         f"{name}={_quoted(_for_people(name, str(about[name])))}"
         for name in _FIELDS
         if name in about
     )
-    line = f"{seq:<5} {format_time(wall, with_seconds=True)}  {on_one_line(kind)}  {shown}"
-    return folded(line.rstrip(), indent=_INDENT, width=width)
+    return f"{on_one_line(kind)}  {shown}".rstrip()
 
 
 def _for_people(name: str, value: str) -> str:

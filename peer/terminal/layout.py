@@ -7,7 +7,6 @@ line stays whole, so that programs that read lines find each in one piece.
 import os
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Final, TextIO
@@ -73,17 +72,36 @@ def table(
         return []
     if headers:
         escaped = [list(headers), *escaped]
-    count = max(map(len, escaped), default=0)
-    widths = [max(cell_width(row[at]) for row in escaped if at < len(row)) for at in range(count)]
-    total = width_of() if width is None else width
-    if total and sum(widths) + len(_GAP) * (count - 1) > total:
-        widths = _narrowed(escaped, widths, total - len(_GAP) * (count - 1))
+    widths = _widths(escaped, width_of() if width is None else width)
     notes = [[], *([line] for line in below)] if headers else [[line] for line in below]
     return [
         line
         for row, note in zip_longest(escaped, notes, fillvalue=())
         for line in (*_row_lines(row, widths), *note)
     ]
+
+
+class PagedTable:
+    """A table that is printed page by page, in memory for one page.
+
+    The first page decides the widths of the columns. A longer cell of a later page is folded on a
+    terminal; elsewhere it moves the rest of its line to the right. `width` is that of `table`.
+    """
+
+    def __init__(self, headers: Sequence[str], *, width: int | None = None) -> None:
+        self._headers = headers
+        self._width = width_of() if width is None else width
+        self._widths: list[int] = []
+
+    def lines(self, rows: Iterable[Sequence[str]]) -> list[str]:
+        """Return the lines of the next page; those of the first begin with the headers."""
+        escaped = [[on_one_line(cell) for cell in row] for row in rows]
+        if escaped and not self._widths:
+            escaped = [list(self._headers), *escaped]
+            self._widths = _widths(escaped, self._width)
+        if not self._width:
+            return [_aligned(row, self._widths) for row in escaped]
+        return [line for row in escaped for line in _row_lines(row, self._widths)]
 
 
 def fields(pairs: Iterable[tuple[str, str]], *, width: int | None = None) -> list[str]:
@@ -143,9 +161,19 @@ def allows_colour(stream: TextIO) -> bool:
 
 
 def _columns(character: str) -> int:
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
     if unicodedata.category(character) in {"Mn", "Me"}:
         return 0
     return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def _widths(rows: Sequence[Sequence[str]], total: int) -> list[int]:
+    """The widths of the columns, narrowed to fit a terminal of `total` columns; 0: no terminal."""
+    count = max(map(len, rows), default=0)
+    widths = [max(cell_width(row[at]) for row in rows if at < len(row)) for at in range(count)]
+    room = total - len(_GAP) * (count - 1)
+    return _narrowed(rows, widths, room) if total and sum(widths) > room else widths
 
 
 def _narrowed(rows: Sequence[Sequence[str]], widths: Sequence[int], room: int) -> list[int]:

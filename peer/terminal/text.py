@@ -7,7 +7,6 @@ character that is not visible is replaced by its number, on the screen and in JS
 
 import json
 import re
-import unicodedata
 
 # Control, format (bidi, joiners, tags), surrogate, private, unassigned; line and paragraph breaks.
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -50,4 +49,6 @@ def _escaped_in_json(found: re.Match[str]) -> str:
 
 
 def _is_unshown(character: str) -> bool:
+    import unicodedata  # noqa: PLC0415 - 1 MB, which ASCII does not need
+
     return unicodedata.category(character) in _UNSHOWN

@@ -1,6 +1,7 @@
 """Explanations for spellings of times and durations that people use and that are not read."""
 
 import re
+from types import MappingProxyType
 from typing import Final
 
 _DATE_FORM: Final = r"[0-9]{4}-[0-9]{1,2}(-[0-9]{1,2}.*)?|[0-9]{8}t.*"
@@ -28,9 +29,21 @@ _KNOWN_SPELLINGS: Final = tuple(
 )
 """Spellings that are not read, each with what to write instead; the first one that fits is told."""
 
+_CLOCK_DIGITS: Final = "a T separates date and time, as in 20301224T1800"
+_NUMBERS: Final = MappingProxyType(
+    {
+        8: "eight digits are read as a date, and the calendar has no such day",
+        12: _CLOCK_DIGITS,
+        14: _CLOCK_DIGITS,
+    }
+)
+"""The reason why a number is not a time, by its number of digits."""
+
 
 def hint(text: str, *, is_duration: bool = False) -> str:
     """Say what is wrong with a spelling that people use; empty if it is not a known one."""
     if is_duration and re.fullmatch(_DATE_FORM, text):
         return ": it is a date"
+    if not is_duration and (number := _NUMBERS.get(len(text))) and re.fullmatch("[0-9]+", text):
+        return f": {number}"
     return next((f": {why}" for form, why in _KNOWN_SPELLINGS if form.fullmatch(text)), "")

@@ -1,4 +1,4 @@
-"""What people type, paste or pipe is understood, and never as another value than meant."""
+"""Typed, pasted or piped text is understood, and never as another value than meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which names a user may have (protocol §5.2)."""
+"""Names that a user may have (protocol §5.2)."""
 
 import unicodedata
 

@@ -46,6 +46,26 @@ def test_compare_registers_the_client() -> None:
     assert kinds(window) == ["window-opened", "ceremony-started", "registered", "window-closed"]
 
 
+@pytest.mark.parametrize("late", [0.0, 500.0])
+def test_the_events_of_a_success_are_known_before_it(late: float) -> None:
+    """Also if the window closes during the commit: then its end is no part of the success."""
+    window = open_window()
+    ceremony = start(window)
+    with pytest.raises(Busy):
+        window.success_events("c1")
+    window.decide("c1", accept=True, now=0.0)
+    window.complete("c1", client_of(ceremony).confirm(), 0.0, session_id=1)
+    window.expire(late)
+    window.take_events()
+    known = window.success_events("c1")
+    assert window.take_events() == [], "nothing has happened yet"
+    window.registered("c1", user="anna", now=late)
+    assert window.take_events() == known
+    assert [one.kind.value for one in known] == ["registered", "window-closed"][: 1 if late else 2]
+    with pytest.raises(NoSuchCeremony):
+        window.success_events("c1")
+
+
 def test_the_plain_form_requires_only_the_device_user() -> None:
     window = open_window()
     start(window, form=StartForm.PLAIN)

@@ -165,6 +165,27 @@ def test_eight_digits_are_a_date_or_an_error_and_never_seconds(text: str) -> Non
         assert parse_time(text) == parse_time("2030-12-24")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2030\u201112\u201124",  # no-break hyphens
+        "2030\u201312\u201324",  # en dashes
+        "\u200e2030\u221212\u221224\u200e",  # minus signs, between the marks of a file manager
+        "\ufeff2030-12-24\u00a0",
+        "2030\u00ad-12-24",
+    ],
+)
+def test_a_pasted_date_is_read(text: str) -> None:
+    assert parse_time(text) == parse_time("2030-12-24")
+    assert parse_time(f"{text}\u202f18:00") == parse_time("2030-12-24 18:00")
+
+
+def test_a_pasted_duration_is_read() -> None:
+    assert parse_duration("1\u00a0h 30\u202fmin\u200b") == 5400
+    with pytest.raises(UsageError, match="in the past"):
+        parse_time("\u22125m")
+
+
 @pytest.mark.parametrize("text", ["203012241800", "1798131600000", "10000000000"])
 def test_a_number_with_more_digits_than_seconds_have_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a time"):
@@ -252,6 +273,9 @@ def test_times_in_the_past_are_reported_together() -> None:
         ("2026/12/24", "written with -"),
         ("2026-12", "a part is missing"),
         ("2026-02-30", "no such day"),
+        ("20260230", "eight digits are read as a date, and the calendar has no such day"),
+        ("203012241800", "a T separates date and time"),
+        ("20301224180000", "a T separates date and time"),
         ("2026-W52", "a week is not a day"),
         ("24 Dec 2026", "written as a number"),
         ("December 24", "written as a number"),

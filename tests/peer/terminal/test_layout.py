@@ -5,6 +5,7 @@ import pytest
 from peer.errors import PinMismatch
 from peer.identity import Fingerprint
 from peer.terminal.layout import (
+    PagedTable,
     cell_width,
     comparison_lines,
     fields,
@@ -104,3 +105,28 @@ def test_fields_are_folded_below_their_value() -> None:
 
 def test_control_characters_in_a_cell_are_escaped() -> None:
     assert table([("a\x1b[2J", "b")], width=0) == ["a\\x1b[2J  b"]
+
+
+@pytest.mark.parametrize("width", [0, 30])
+def test_a_table_of_one_page_is_a_table(width: int) -> None:
+    rows = [("anna", "owner", "one two three four five six"), ("b\x1b", "guest", "-")]
+    headers = ("USER", "ROLE", "NOTES")
+    assert PagedTable(headers, width=width).lines(rows) == table(rows, headers=headers, width=width)
+    assert PagedTable(headers, width=width).lines([]) == []
+
+
+def test_the_first_page_decides_the_columns_of_all() -> None:
+    pages = PagedTable(("USER", "NOTES"), width=0)
+    assert pages.lines([]) == []
+    assert pages.lines([("benjamin", "-")]) == ["USER      NOTES", "benjamin  -"]
+    assert pages.lines([("al", "x"), ("maximilian", "two words")]) == [
+        "al        x",
+        "maximilian  two words",
+    ]
+    narrow = PagedTable(("USER", "NOTES"), width=20)
+    narrow.lines([("benjamin", "a note")])
+    assert narrow.lines([("al", "many short words")]) == [
+        "al        many",
+        "          short",
+        "          words",
+    ]
