@@ -83,16 +83,22 @@ def _context(method: int, identity: Identity, *, ccm8: bool) -> SSL.Context:
 class ServerContext:
     """The context of a server. Without `resumption`, every session needs a full handshake.
 
+    Without `cookies`, a handshake begins with the first ClientHello: only where the source of each
+    datagram is known.
+
     Session tickets are encrypted with a key of this object, so a new context makes all of them
     invalid. A revocation does that.
     """
 
-    def __init__(self, identity: Identity, *, resumption: bool, ccm8: bool = False) -> None:
+    def __init__(
+        self, identity: Identity, *, resumption: bool, ccm8: bool = False, cookies: bool = True
+    ) -> None:
         context = _context(SSL.DTLS_SERVER_METHOD, identity, ccm8=ccm8)
         # The only group. A client offers others too, so that it can say what is wrong with the key
         # of a server on another curve.
         context.set_tmp_ecdh(ec.SECP256R1())
-        context.set_options(_OP_COOKIE_EXCHANGE)
+        if cookies:
+            context.set_options(_OP_COOKIE_EXCHANGE)
         context.set_session_id(_SESSION_CONTEXT)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         if not resumption:

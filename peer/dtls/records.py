@@ -9,13 +9,11 @@ records. The content of encrypted records is not examined.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from struct import Struct
 
 from peer.errors import Malformed
 
 HEADER_BYTES = 13
-_HEADER = Struct("!BHH6xH")  # type, version, epoch, sequence number, length
-_APPLICATION_DATA, _DTLS_1_2 = 23, 0xFEFD
+_APPLICATION_DATA = b"\x17\xfe\xfd"  # the content type, and the version DTLS 1.2
 _PLAINTEXT_EPOCH = b"\0\0"
 _VERSIONS = (b"\xfe\xff", b"\xfe\xfd")  # DTLS 1.0, in an initial ClientHello, and 1.2
 _HANDSHAKE_HEADER_BYTES = 12
@@ -94,11 +92,13 @@ def is_one_application_record(datagram: bytes) -> bool:
 
     It is what an established session receives nearly always. `split_untrusted` accepts more.
     """
-    if not HEADER_BYTES < len(datagram) <= _MAX_FRAGMENT:
-        return False
-    content_type, version, epoch, size = _HEADER.unpack_from(datagram)
-    is_application_data: bool = content_type == _APPLICATION_DATA and version == _DTLS_1_2
-    return is_application_data and epoch > 0 and HEADER_BYTES + size == len(datagram)
+    size = len(datagram)
+    return (
+        HEADER_BYTES < size <= _MAX_FRAGMENT
+        and datagram.startswith(_APPLICATION_DATA)
+        and datagram[3:5] != _PLAINTEXT_EPOCH
+        and datagram[11] << 8 | datagram[12] == size - HEADER_BYTES
+    )
 
 
 def client_random_untrusted(records: list[Record]) -> bytes | None:

@@ -11,7 +11,10 @@ _HELLO_BYTES = 1 << 14  # DTLSv1_listen reads no more; the rest would stay for t
 
 
 class ServerSession(DtlsSession):
-    """A server's association. It waits for `listen_untrusted`."""
+    """A server's association. It waits for `listen_untrusted`.
+
+    With a context without cookies, it waits for the ClientHello in `receive_untrusted` instead.
+    """
 
     __slots__ = ("_check_cookie", "_make_cookie")
 

@@ -8,6 +8,7 @@ has its error in `failure`, and may have an alert to send. It is never used agai
 
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Self
 
@@ -44,6 +45,9 @@ class SessionState(Enum):
     ESTABLISHED = "established"
     CLOSED = "closed"
     FAILED = "failed"
+
+
+_ESTABLISHED = SessionState.ESTABLISHED  # looked up once: each message asks for it several times
 
 
 class DtlsSession:
@@ -158,7 +162,7 @@ class DtlsSession:
         it returns plaintext, there is nothing to send. If it returns None, there may be an alert,
         and the session may have ended. Never raises.
         """
-        if self.state is not SessionState.ESTABLISHED:
+        if self.state is not _ESTABLISHED:
             return None
         self._connection.bio_write(record)
         try:
@@ -173,19 +177,18 @@ class DtlsSession:
         It is `send` and `take_datagrams` if nothing else waits to be sent, at less cost, and raises
         what `send` raises.
         """
-        self.send(plaintext)
-        if self.state is not SessionState.ESTABLISHED:
+        if not self.send(plaintext):
             return None
         return self._connection.bio_read(len(plaintext) + _EXPANSION)
 
-    def send(self, plaintext: bytes) -> None:
-        """Encrypt one message into one record. Does nothing unless established.
+    def send(self, plaintext: bytes) -> bool:
+        """Encrypt one message into one record; return whether it was. Only if established.
 
         Raises `MessageNotSent` if OpenSSL cannot encrypt it, and for more than `record_bytes`:
         OpenSSL would end the session. So the session continues.
         """
-        if self.state is not SessionState.ESTABLISHED:
-            return
+        if self.state is not _ESTABLISHED:
+            return False
         if len(plaintext) > self.record_bytes:
             raise MessageNotSent(
                 f"a message of {len(plaintext)} bytes does not fit this session",
@@ -199,6 +202,8 @@ class DtlsSession:
                     f"the message was not sent: {openssl.reason(error)}"
                 ) from error
             self._fail(self._failure(error))
+            return False
+        return True
 
     def take_datagrams(self) -> list[bytes]:
         """Return the datagrams to send now, each within the MTU.
@@ -227,10 +232,12 @@ class DtlsSession:
 
     def close(self) -> None:
         """Close the session; the close_notify is in `take_datagrams`. Safe to repeat."""
-        if self.state is SessionState.ESTABLISHED:
-            self._guarded(self._connection.shutdown)
+        was_established = self.state is _ESTABLISHED
         if self.state is not SessionState.FAILED:
             self.state = SessionState.CLOSED
+        if was_established:
+            with suppress(SSL.Error):  # then there is no alert to send
+                self._connection.shutdown()
 
     def release(self) -> None:
         """Free OpenSSL's part of a session that has ended, whatever still refers to the rest."""
@@ -242,6 +249,18 @@ class DtlsSession:
     def ticket(self) -> Ticket | None:
         """The state with which a later session can resume this one, while it is established."""
         return None if self._is_released else self._connection.get_session()
+
+    def peer_certificate(self) -> bytes:
+        """Return the certificate of the peer in DER, of an established session.
+
+        Raises `HandshakeFailed` for any other session.
+        """
+        found = None
+        if self.state is _ESTABLISHED:
+            found = self._connection.get_peer_certificate()
+        if found is None:
+            raise HandshakeFailed("there is no established session")
+        return crypto.dump_certificate(crypto.FILETYPE_ASN1, found)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -276,7 +295,7 @@ class DtlsSession:
 
     def _read(self) -> list[bytes]:
         messages: list[bytes] = []
-        while self.state is SessionState.ESTABLISHED:
+        while self.state is _ESTABLISHED:
             if not self._guarded(lambda: messages.append(self._connection.recv(_RECORD_BYTES))):
                 break
         return messages
@@ -293,7 +312,9 @@ class DtlsSession:
     def _note(self, error: SSL.Error) -> None:
         """End the session, unless OpenSSL only needs more records."""
         if isinstance(error, SSL.ZeroReturnError):
-            self.state = SessionState.CLOSED
+            # A close_notify, which one of this side has to answer (RFC 5246 §7.2.1). In a handshake
+            # it is not authenticated, and not answered.
+            self.close()
         elif not isinstance(error, SSL.WantReadError):
             self._fail(self._failure(error))
 
@@ -316,6 +337,9 @@ class DtlsSession:
         stream = b""
         while True:
             try:
-                stream += self._connection.bio_read(_READ_BYTES)
+                found = self._connection.bio_read(_READ_BYTES)
             except SSL.Error:
+                return stream
+            stream += found
+            if len(found) < _READ_BYTES:  # a further read would only raise an exception
                 return stream

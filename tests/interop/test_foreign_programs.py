@@ -14,7 +14,8 @@ from tests.kit.daemon import run as handfast_device
 from tests.kit.foreign_programs import ROWS, Capability, Exchange, Line, Row
 from tests.kit.internals import endpoint_of
 from tests.kit.interop import ForeignProgram, Keys, Run
-from tests.kit.waiting import TIMEOUT_SECONDS
+from tests.kit.tunnels import Tunnel
+from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ STATE = "0123456789abcdef" * 128  # 2 KB
 
 
 def marks(row: Row) -> list[pytest.MarkDecorator]:
-    """What a row needs."""
+    """The marks of a row: the programs that it needs."""
     tools = pytest.mark.needs_tool(*row.tools)
     return [tools] if row.is_in_ci else [tools, pytest.mark.toolchain]
 
@@ -55,11 +56,21 @@ class Client:
         self._folder = folder
         self._running = running
         self._base = ""
+        self._tunnel: Tunnel | None = None
 
     async def connect(self, server: Address, **how: bool) -> None:
         """Choose the server of the next requests, and start a tunnel to it if the row needs one."""
         line = Line(server, self._keys, self._folder, **how)
-        self._base = await asyncio.to_thread(self._row.connect, line, self._running)
+        connect = self._row.connect
+        self._base, self._tunnel = await asyncio.to_thread(connect, line, self._running)
+
+    async def connect_again(self, served: Served) -> None:
+        """End the session, and wait until the program has opened another one."""
+        assert self._tunnel is not None
+        (first,) = endpoint_of(served.server).associations()
+        first.close()
+        self._tunnel.end_input()
+        await until(lambda: bool(endpoint_of(served.server).associations()))
 
     async def request(self, method: str, path: str, **options: Any) -> ForeignProgram:
         exchange = Exchange(method, self._base + path, **options)
@@ -157,9 +168,12 @@ async def test_a_foreign_program_observes_2_kb(serve: Serve, client: Client) -> 
 
 
 @rows(Capability.RESUME)
-async def test_a_foreign_program_resumes_a_session(serve: Serve, client: Client) -> None:
+async def test_a_foreign_program_resumes_a_session(serve: Serve, client: Client, row: Row) -> None:
     served = await serve()
     await client.connect(served.address, resume=True)
+    if row.connects_again:
+        await echoed(client, served, b"before resumption")
+        await client.connect_again(served)
     await echoed(client, served, b"after resumption")
     assert sessions_of(served)[-1].resumed
 

@@ -16,6 +16,12 @@ def feed(session: DtlsSession, datagram: bytes) -> list[bytes]:
     return session.receive_untrusted(records.split_untrusted(datagram))
 
 
+def cookie_gate() -> CookieGate:
+    """A gate with keys of its own."""
+    keys = itertools.count()
+    return CookieGate(CookieKeys(lambda: next(keys).to_bytes(32, "big"), lifetime=60), mtu=MTU)
+
+
 def accept(gate: CookieGate, context: ServerContext, client: DtlsSession) -> DtlsSession:
     """Take a client through the cookie exchange; return the server's session."""
     for _ in range(2):
@@ -33,10 +39,8 @@ def establish(
     device: Identity, client: Identity, *, ccm8: bool = False
 ) -> tuple[DtlsSession, DtlsSession]:
     """Return the established sessions of a client and of a device."""
-    keys = itertools.count()
-    gate = CookieGate(CookieKeys(lambda: next(keys).to_bytes(32, "big"), lifetime=60), mtu=MTU)
     near = DtlsSession.client(ClientContext(client, ccm8=ccm8), mtu=MTU, pinned=None)
-    far = accept(gate, ServerContext(device, resumption=True, ccm8=ccm8), near)
+    far = accept(cookie_gate(), ServerContext(device, resumption=True, ccm8=ccm8), near)
     for _ in range(3):
         for sender, receiver in ((far, near), (near, far)):
             for datagram in sender.take_datagrams():

@@ -1,4 +1,4 @@
-"""What a peer's certificate may contain beside its key: anything that OpenSSL can carry."""
+"""A peer's certificate may contain anything beside its key that OpenSSL can carry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

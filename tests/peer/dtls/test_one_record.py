@@ -157,3 +157,14 @@ def test_an_error_of_openssl_ends_the_session(
     assert far.state is (SessionState.CLOSED if is_closed else SessionState.FAILED)
     assert (far.failure is None) is is_closed
     assert DtlsSession.open_record_untrusted(far, datagram) is None
+
+
+def test_everything_that_waits_is_sent(device: Identity, client: Identity) -> None:
+    """More than one read of OpenSSL's output."""
+    near, far = establish(device, client)
+    sent = [bytes([number]) * 1000 for number in range(200)]
+    for message in sent:
+        near.send(message)
+    datagrams = near.take_datagrams()
+    assert [message for one in datagrams for message in feed(far, one)] == sent
+    assert near.take_datagrams() == []
