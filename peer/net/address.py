@@ -1,6 +1,7 @@
 """IP addresses with a UDP port, and the look-up of host names."""
 
 import ipaddress
+import os
 import socket
 from dataclasses import dataclass
 from functools import lru_cache
@@ -160,3 +161,14 @@ def _from_getaddrinfo(name: tuple[int | str | bytes, ...]) -> Address:
         raise ValueError("an address of an unknown family")
     # The text of some addresses has the zone, too.
     return Address(host.partition("%")[0], int(port), int(rest[1]) if rest else 0)
+
+
+def connect_failure(error: OSError) -> str:
+    """Say why a TCP connection or port failed, without the address that asyncio adds."""
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, socket.gaierror):  # its numbers are not those of errno
+        return error.strerror or "its name cannot be resolved"
+    if error.errno:
+        return os.strerror(error.errno)
+    return "none of its addresses accepts a connection"  # the text names each of them

@@ -3,17 +3,19 @@
 A session of a lower priority is closed first, and a session is never closed for one of a lower
 priority. Among known keys of one priority, a session is closed only if it is not in use, if its
 peer does not respond, or if its key has at least two sessions more than the newcomer's. Each of
-these ends: otherwise more programs than sessions would evict each other indefinitely. The limits
-are `sessions`, `session_reserve`, `sessions_per_key` and `unpaired_sessions`.
+these ends: otherwise more programs than sessions would evict each other indefinitely. A search
+looks at a bounded number of sessions, so its cost does not depend on the size of the table. The
+limits are `sessions`, `session_reserve`, `sessions_per_key` and `unpaired_sessions`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
+from itertools import islice
 
 from peer.identity import Fingerprint
-from peer.limits import Limits
+from peer.limits import EVICTION_CANDIDATES, Limits
 from peer.net.association import Association, PeerAddress, UpperLayer
-from peer.net.eviction import FairEviction
+from peer.net.eviction import FairEviction, FairSlots
 from peer.net.session_table import SessionTable
 
 
@@ -73,7 +75,7 @@ class SessionAdmission:
             and len(unpaired := table.of_unknown_keys()) >= limits.unpaired_sessions
         ):
             # Before the limit per key: that one would let an unknown key renew its sessions.
-            victim = self._unpaired_victim(newcomer, _by_age(unpaired), unpaired, now)
+            victim = self._unpaired_victim(newcomer, unpaired, table, now)
             if victim is None:
                 return None
             replaced.append(victim)
@@ -99,22 +101,25 @@ class SessionAdmission:
         replaced: Collection[PeerAddress],
         now: float,
     ) -> PeerAddress | None:
-        """Return a session to close although it is within all other limits, or None."""
-        sessions = table.admitted()
-        of_key = {one: self._priority_of(one) for one in map(_key_of, sessions.values())}
-        priorities = {
-            peer: of_key[_key_of(one)] for peer, one in sessions.items() if peer not in replaced
-        }
-        lowest = min(priorities.values())
-        is_reserved = priority is not SessionPriority.HIGH and self._limits.session_reserve
-        if lowest > priority or (lowest is SessionPriority.HIGH and is_reserved):
+        """Return a session to close although it is within all other limits, or None.
+
+        In a table of more than `EVICTION_CANDIDATES` sessions, it is one of the next ones.
+        """
+        known = [peer for peer in table.next_of_known_keys() if peer not in replaced]
+        unpaired = table.of_unknown_keys()
+        leaving = [peer for peer in replaced if peer in unpaired]
+        if len(unpaired) > len(leaving):
+            if priority is SessionPriority.LOW:
+                return self._unpaired_victim(newcomer, unpaired, table, now, leaving)
+            first = islice(unpaired, EVICTION_CANDIDATES + len(leaving))
+            return _by_age({peer: table.all[peer] for peer in first if peer not in leaving})[0]
+        priorities = {peer: self.priority_of(table.all[peer]) for peer in known}
+        lowest = min(priorities.values(), default=SessionPriority.HIGH)
+        candidates = {peer: table.all[peer] for peer in known if priorities[peer] is lowest}
+        if not candidates or lowest > priority:
             return None
-        candidates = {peer: sessions[peer] for peer, its in priorities.items() if its is lowest}
-        if lowest < priority:
-            return min(candidates, key=lambda peer: candidates[peer].last_seen)
-        if priority is SessionPriority.LOW:
-            return self._unpaired_victim(newcomer, _by_age(candidates), sessions, now)
-        return self._equal_victim(newcomer, _by_age(candidates), table, now)
+        by_age = _by_age(candidates)
+        return by_age[0] if lowest < priority else self._equal_victim(newcomer, by_age, table, now)
 
     def _equal_victim(
         self,
@@ -167,16 +172,24 @@ class SessionAdmission:
     def _unpaired_victim(
         self,
         newcomer: Association,
-        unpaired: Sequence[PeerAddress],
-        sessions: Mapping[PeerAddress, Association],
+        unpaired: FairSlots[PeerAddress],
+        table: SessionTable,
         now: float,
+        leaving: Collection[PeerAddress] = (),
     ) -> PeerAddress | None:
+        """Return a session of an unknown key to close, but none that is closed anyway, or None."""
         least = self._limits.unpaired_kept_seconds
-        return self._eviction.victim(
-            newcomer.remote.host,
-            {peer: peer.address.host for peer in unpaired},
-            evictable=lambda peer: now - sessions[peer].established_at >= least,
-        )
+        for peer in leaving:
+            unpaired.discard(peer)
+        try:
+            return self._eviction.victim(
+                newcomer.remote.host,
+                unpaired,
+                evictable=lambda peer: now - table.all[peer].established_at >= least,
+            )
+        finally:
+            for peer in leaving:
+                unpaired.add(peer, peer.address.host)
 
 
 def _key_of(association: Association) -> Fingerprint | None:

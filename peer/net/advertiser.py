@@ -33,6 +33,7 @@ from peer.net.mdns import (
 )
 from peer.net.ranking import Link, links
 from peer.net.service_records import AAAA, A
+from peer.net.tasks import cancel_all
 
 NO_LINK: Final = "this device has no network interface on which to announce itself"
 
@@ -119,9 +120,7 @@ class Advertiser:
         """Withdraw the announcement and stop. Safe to repeat."""
         await self._follower.close()
         broadcasts = [*self._broadcasts, *([self._asking] if self._asking is not None else ())]
-        for broadcast in broadcasts:
-            broadcast.cancel()
-        await asyncio.gather(*broadcasts, return_exceptions=True)
+        await cancel_all(broadcasts)
         zeroconf, self._zeroconf = self._zeroconf, None
         self._is_registered = False
         if zeroconf is not None:

@@ -49,7 +49,8 @@ class Advert:
     device that withdrew its announcement, or whose announcement expired; if its `interface` is not
     0, the device is gone from that link alone. `instance` is the service
     instance name (RFC 6763 §4.1) in lower case; any host can use any name. `start` has the digits
-    of `st`, if any. `is_shared` is set by a search that hears two devices with this ID.
+    of `st`; it is empty if there are none, or if the addresses came in another datagram and may be
+    those of another device. `is_shared` is set by a search that hears two devices with this ID.
     """
 
     device_id: str

@@ -22,6 +22,7 @@ from peer.limits import TIMER_FLOOR_SECONDS
 from peer.net.address import Address
 from peer.net.datagram import Datagram, Socket
 from peer.net.locality_verdict import LocalityVerdict
+from peer.net.session_route import PATH_VERDICT, PathSocket, SessionRoute
 
 NOT_JUDGED = LocalityVerdict(
     is_local=False, rule="", interface="", hop_limit=None, detail="not judged"
@@ -31,8 +32,24 @@ NOT_JUDGED = LocalityVerdict(
 class PeerAddress(NamedTuple):
     """The two ends of a session's path: a socket of the endpoint, and the peer's address."""
 
-    socket: int  # its index
+    socket: int  # its number, which no other socket of the endpoint ever gets
     address: Address
+
+
+class StreamLayer(Protocol):
+    """The streams of sessions. `Association.arm_streams` connects a session with it."""
+
+    def receive_untrusted(self, association: "Association", data: bytes) -> None:
+        """Process one datagram that arrived where the datagrams of a session arrive.
+
+        Nothing has authenticated it: it may be forged. Never raises.
+        """
+
+    def session_ended(self, association: "Association") -> None:
+        """End the streams of a session at once."""
+
+    def is_in_use(self, association: "Association") -> bool:
+        """Return whether a stream of a session is open."""
 
 
 class Association:
@@ -43,11 +60,12 @@ class Association:
         socket: sends its datagrams.
         remote: the peer's address.
         counters: counts dropped datagrams, by kind.
-        judge: decides whether a datagram is local.
+        judge: decides whether a datagram is local; one of a remote path never is.
         amplification: bytes sent per byte received, until the session is established.
         on_message: called with each decrypted message.
         on_change: called once when the session is established, and once when it has ended.
-        socket_number: the index of the socket in its endpoint.
+        socket_number: the number of the socket in its endpoint.
+        path: the socket again if it is a remote path.
     """
 
     __slots__ = (
@@ -63,6 +81,7 @@ class Association:
         "_sent_bytes",
         "_socket",
         "_socket_number",
+        "_streams",
         "_timer",
         "created",
         "established_at",
@@ -70,6 +89,7 @@ class Association:
         "is_refused",
         "last_seen",
         "local_host",
+        "path",
         "probed_at",
         "remote",
         "session",
@@ -88,9 +108,12 @@ class Association:
         on_message: Callable[["Association", bytes], None],
         on_change: Callable[["Association"], None],
         socket_number: int = 0,
+        path: PathSocket | None = None,
     ) -> None:
         self.session = session
         self.remote = remote
+        #: The remote path that it uses, or None.
+        self.path = path
         self.local_host = ""
         self.ifindex = 0
         #: True if the session exists only to say that there are too many.
@@ -102,8 +125,9 @@ class Association:
         self.created = self.established_at = self.last_seen = self._loop.time()
         self._socket = socket
         self._socket_number = socket_number
+        self._streams: StreamLayer | None = None
         self._counters = counters
-        self._judge = judge
+        self._judge = judge if path is None else _judge_path
         self._on_message = on_message
         self._on_change = on_change
         self._amplification = amplification
@@ -115,6 +139,18 @@ class Association:
     def peer(self) -> PeerAddress:
         """The two ends of its path."""
         return PeerAddress(self._socket_number, self.remote)
+
+    @property
+    def address(self) -> Address:
+        """The address to which its datagrams go: that of the peer, or of its relay."""
+        return self.remote if self.path is None else self.path.remote_address
+
+    @property
+    def route(self) -> SessionRoute:
+        """How it reaches its peer now."""
+        if self.path is not None:
+            return self.path.route
+        return SessionRoute.LAN if self.verdict.is_local else SessionRoute.ADDRESS
 
     @property
     def established(self) -> bool:
@@ -140,8 +176,12 @@ class Association:
         self.last_seen = self._loop.time()
         self._received_bytes += len(datagram.data)
         self.local_host, self.ifindex = datagram.destination, datagram.ifindex
-        verdict = self._judge(datagram)
-        if self.verdict is NOT_JUDGED or (self.verdict.is_local and not verdict.is_local):
+        if self.path is not None and self.established:
+            self.path.note_authentic()
+        verdict, before = self._judge(datagram), self.verdict
+        if verdict is not before and (
+            before is NOT_JUDGED or (before.is_local and not verdict.is_local)
+        ):
             self.verdict = verdict
 
     def receive_untrusted(self, datagram: Datagram, found: list[records.Record]) -> None:
@@ -162,20 +202,28 @@ class Association:
             self._on_message(self, message)
         self._notify()
 
-    def receive_record_untrusted(self, datagram: Datagram) -> None:
+    def receive_record_untrusted(self, record: bytes, arrived: Datagram) -> bool:
         """Process a datagram that is one application record, on an established session.
 
         It does what `receive_untrusted` does. A record that can be decrypted leaves nothing to send
         and no timer, so nothing is looked for.
+
+        Args:
+            record: the data of the datagram.
+            arrived: the datagram, or an earlier one that arrived in the same way.
+
+        Returns:
+            Whether it is authentic.
         """
-        message = self.session.open_record_untrusted(datagram.data)
+        message = self.session.open_record_untrusted(record)
         if message is None:
             self._counters["dtls-replayed-or-forged"] += 1
             self._pump()
             self._notify()
-            return
-        self.note_path(datagram)
+            return False
+        self.note_path(arrived)
         self._on_message(self, message)
+        return True
 
     def send(self, plaintext: bytes) -> None:
         """Send one message. It is dropped if the session is not established."""
@@ -185,6 +233,33 @@ class Association:
             return
         self._pump()
         self._notify()
+
+    def arm_streams(self, streams: StreamLayer) -> None:
+        """Pass the datagrams of streams to `streams` from now on, until the session ends."""
+        if self.established:
+            self._streams = streams
+
+    @property
+    def has_open_streams(self) -> bool:
+        """True while a stream of this session is open."""
+        return self._streams is not None and self._streams.is_in_use(self)
+
+    def receive_stream_untrusted(self, data: bytes) -> None:
+        """Pass on one datagram of streams, or drop and count it if the session is not armed."""
+        if self._streams is None:
+            self._counters["streams-not-armed"] += 1
+            return
+        self._streams.receive_untrusted(self, data)
+
+    def note_stream_datagram(self) -> None:
+        """Note that the datagram of streams that is delivered at this moment is authentic."""
+        self.last_seen = self._loop.time()
+        if self.path is not None:
+            self.path.note_authentic()
+
+    def send_datagram(self, data: bytes) -> bool:
+        """Send one datagram of streams as it is; return False if it was dropped. Never raises."""
+        return self.established and self._transmit(data)
 
     def close(self) -> None:
         """Send close_notify and stop the timer. Safe to repeat."""
@@ -206,13 +281,10 @@ class Association:
         if wait is not None:
             self._timer = self._loop.call_later(max(wait, TIMER_FLOOR_SECONDS), self._on_timer)
 
-    def _transmit(self, datagram: bytes) -> None:
-        link_local = self.remote.scope or (self.verdict.is_local and self.ifindex)
-        self._socket.send(
-            datagram,
-            self.remote,
-            source=self.local_host,
-            ifindex=self.ifindex if link_local else 0,
+    def _transmit(self, datagram: bytes) -> bool:
+        on_link = self.verdict.is_local or self.remote.scope
+        return self._socket.send(
+            datagram, self.remote, source=self.local_host, ifindex=self.ifindex if on_link else 0
         )
 
     def _on_timer(self) -> None:
@@ -237,7 +309,14 @@ class Association:
             # Both refer to the owner of this object: without the cycle, it is freed at once.
             self._on_change = self._on_message = _ignore
             self.session.release()
+            streams, self._streams = self._streams, None
+            if streams is not None:
+                streams.session_ended(self)
         on_change(self)
+
+
+def _judge_path(_datagram: Datagram) -> LocalityVerdict:
+    return PATH_VERDICT
 
 
 def _ignore(*_: object) -> None:
@@ -257,7 +336,7 @@ class UpperLayer(Protocol):
         """Release everything of a session."""
 
     def is_in_use(self, association: Association) -> bool:
-        """Return whether there is a request or an observation on a session."""
+        """Return whether there is a request, an observation or a stream on a session."""
 
     def probe(self, association: Association) -> None:
         """Ask the peer for a sign of life, which it sends at once."""

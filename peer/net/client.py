@@ -15,12 +15,14 @@ from peer.dtls.context import ClientContext
 from peer.dtls.session import DtlsSession, Ticket
 from peer.errors import HandshakeFailed, PeerError, TimedOut
 from peer.identity import Fingerprint, Identity
-from peer.limits import CONNECT_ROUND_TRIPS, DEFAULT_LIMITS, Limits
+from peer.limits import CONNECT_ROUND_TRIPS, DEFAULT_LIMITS, FREEING_SECONDS, Limits
 from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.coaps import CoapsLayer
 from peer.net.connection import ClientLink, CoapsConnection
 from peer.net.datagram import Net
+from peer.net.session_route import PATH_MTU, PathSocket
+from peer.net.tasks import cancel_all
 from peer.net.udp import UdpSocket
 
 
@@ -44,6 +46,7 @@ class CoapsClient:
         self._dtls = ClientContext(identity, ccm8=ccm8)
         self._layer = CoapsLayer(site=None, limits=limits, counters=self.counters)
         self._links: set[ClientLink] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._tickets: BoundedDict[Fingerprint, Ticket | None] = BoundedDict(
             limits.resumable_sessions
         )
@@ -74,17 +77,41 @@ class CoapsClient:
                 pace = _Pace(self._limits, limit, is_fixed=timeout is not None)
                 link, association = await self._first_of_several(address, pinned, pace)
         except TimeoutError as error:
-            raise pace.timed_out(address) from error
-        remote = self._layer.remotes.get(association)
-        if remote is None:
-            raise HandshakeFailed(
-                f"{address} closed the session immediately",
-                advice="It may have too many sessions. Try again in a minute.",
-            )
-        self._links = {one for one in self._links if one.is_open} | {link}
+            raise pace.timed_out(str(address)) from error
+        connection = self._connection(link, association)
         fingerprint = association.session.peer_fingerprint
         if fingerprint is not None:
             self._tickets[fingerprint] = association.session.ticket
+        return connection
+
+    async def connect_over(
+        self, path: PathSocket, *, pinned: Fingerprint, timeout: float | None = None
+    ) -> CoapsConnection:
+        """Open a session with the holder of a key over a remote path.
+
+        There is one handshake, without a cookie exchange, and no earlier session is resumed. The
+        path is closed with the session, and if there is none.
+
+        Raises what `connect` raises; `Unreachable` if the path ends.
+        """
+        try:
+            async with asyncio.timeout(
+                self._limits.connect_seconds if timeout is None else timeout
+            ) as limit:
+                pace = _Pace(self._limits, limit, is_fixed=timeout is not None)
+                link, association = await self._handshake(path, pinned, pace, mtu=PATH_MTU)
+        except TimeoutError as error:
+            raise pace.timed_out("the device") from error
+        return self._connection(link, association)
+
+    def _connection(self, link: ClientLink, association: Association) -> CoapsConnection:
+        remote = self._layer.remotes.get(association)
+        if remote is None:
+            raise HandshakeFailed(
+                f"{link.peer_text} closed the session immediately",
+                advice="It may have too many sessions. Try again in a minute.",
+            )
+        self._links = {one for one in self._links if one.is_open} | {link}
         return CoapsConnection(link, remote, self._layer, self._limits)
 
     async def _first_of_several(
@@ -110,40 +137,51 @@ class CoapsClient:
             tries.discard(first)
             return first.result()
         finally:
-            for one in tries:
-                one.cancel()
-            for outcome in await asyncio.gather(*tries, return_exceptions=True):
+            for outcome in await cancel_all(tries):
                 if isinstance(outcome, tuple):  # completed as well; one is enough
                     outcome[0].close()
 
     async def _handshake(
-        self, address: Address, pinned: Fingerprint | None, pace: "_Pace"
+        self,
+        to: Address | PathSocket,
+        pinned: Fingerprint | None,
+        pace: "_Pace",
+        *,
+        mtu: int | None = None,
     ) -> tuple[ClientLink, Association]:
         link = ClientLink(
-            address,
+            to,
             layer=self._layer,
             counters=self.counters,
             net=self._net,
             on_round_trip=pace.note_round_trip,
         )
-        ticket = self._tickets.pop(pinned, None) if pinned is not None else None
+        ticket: Ticket | None = None
+        if pinned is not None and isinstance(to, Address):
+            ticket = self._tickets.pop(pinned, None)
+        mtu = min(self._limits.payload_mtu, mtu or self._limits.payload_mtu)
         try:
-            link.start(
-                DtlsSession.client(
-                    self._dtls, mtu=self._limits.payload_mtu, pinned=pinned, resume=ticket
-                )
-            )
+            link.start(DtlsSession.client(self._dtls, mtu=mtu, pinned=pinned, resume=ticket))
             return link, await link.outcome
         except (PeerError, asyncio.CancelledError):
             link.close()
             raise
 
+    def hold(self, task: asyncio.Task[None]) -> None:
+        """Wait for a task at the end of `close`: one that frees what is below a session."""
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
     async def close(self) -> None:
         """End every connection. Safe to repeat."""
-        for link in self._links:
-            link.close()
+        links = [*self._links]
         self._links.clear()
+        for link in links:
+            link.close()
         await self._layer.close()
+        await asyncio.gather(*(link.wait_closed() for link in links))
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=FREEING_SECONDS)
 
 
 class _Pace:
@@ -167,10 +205,10 @@ class _Pace:
         if not self._is_fixed and end > (self._limit.when() or math.inf):
             self._limit.reschedule(end)
 
-    def timed_out(self, address: Address) -> TimedOut:
+    def timed_out(self, peer: str) -> TimedOut:
         """Return the error for a session that was not established in time."""
         seconds = (self._limit.when() or math.inf) - self._began
         return TimedOut(
-            f"{address} did not answer within {seconds:.3g} s",
+            f"{peer} did not answer within {seconds:.3g} s",
             advice="Check that the device is on and that no firewall blocks UDP.",
         )

@@ -117,32 +117,40 @@ class CoapsLayer(interfaces.MessageInterface):
         remote = self.remotes.get(association)
         if remote is None or self.closed:
             return
-        now = self.context.loop.time()
-        is_request = outline.is_request(message)
-        if is_request and (repeat := remote.recent.find(message, now)) is not None:
-            if outline.type_of(message) == outline.CON and repeat.answer:
-                self._send(association, repeat.answer)
-            return
-        if is_request and self._direct is not None:
-            answer = self._direct.answer_untrusted(remote, message)
-            if answer is not None:
-                is_piggybacked = outline.type_of(message) == outline.CON
-                remote.recent.note(message, now, answer if is_piggybacked else b"")
-                self._send(association, answer)
+        if outline.is_request(message):
+            now = association.last_seen  # when this message was received
+            if (repeat := remote.recent.find(message, now)) is not None:
+                if outline.type_of(message) == outline.CON and repeat.answer:
+                    self._send(association, repeat.answer)
                 return
-        decoded = self._decoded_untrusted(remote, message)
-        if decoded is None or self._is_unusable(decoded) or self._is_endless(association, decoded):
-            return
-        if is_request:
-            remote.recent.note(message, now)
+            if self._direct is not None:
+                answer = self._direct.answer_untrusted(remote, message)
+                if answer is not None:
+                    is_piggybacked = outline.type_of(message) == outline.CON
+                    remote.recent.note(message, now, answer if is_piggybacked else b"")
+                    if answer:
+                        self._send(association, answer)
+                    return
         try:
-            self._messages.dispatch_message(decoded)
+            self._dispatch_untrusted(remote, message)
         except asyncio.InvalidStateError:  # the response to a request that was cancelled just now
             self._counters["coap-late-answers"] += 1
         except Exception:
             # An internal error in one message must not stop the others.
             self._counters["coap-dispatch-failed"] += 1
             _log.exception("cannot process a message from %s", association.remote)
+
+    def _dispatch_untrusted(self, remote: CoapsRemote, message: bytes) -> None:
+        """Pass a message to aiocoap, unless it is not valid or not usable."""
+        if outline.is_empty_acknowledgement(message):
+            self._messages.acknowledged(remote, outline.message_id_of(message))
+            return
+        decoded, association = self._decoded_untrusted(remote, message), remote.association
+        if decoded is None or self._is_unusable(decoded) or self._is_endless(association, decoded):
+            return
+        if outline.is_request(message):
+            remote.recent.note(message, association.last_seen)
+        self._messages.dispatch_message(decoded)
 
     def _decoded_untrusted(self, remote: CoapsRemote, message: bytes) -> aiocoap.Message | None:
         try:
@@ -198,9 +206,13 @@ class CoapsLayer(interfaces.MessageInterface):
             self._on_session_end(remote.number)
 
     def is_in_use(self, association: Association) -> bool:
-        """Return whether there is a request or an observation on a session."""
+        """Return whether there is a request, an observation or a stream on a session."""
         remote = self.remotes.get(association)
-        return remote is not None and bool(remote.under_way or remote.observing)
+        return remote is not None and (
+            bool(remote.under_way or remote.observing)
+            or association.has_open_streams
+            or self._tokens.has_requests_to(remote)
+        )
 
     def probe(self, association: Association) -> None:
         """Send a ping (RFC 7252 §4.3), which the peer answers with Reset."""

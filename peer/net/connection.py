@@ -9,36 +9,40 @@ import aiocoap
 
 from peer.dtls import records
 from peer.dtls.session import DtlsSession
-from peer.errors import HandshakeFailed, Malformed
+from peer.errors import HandshakeFailed, Malformed, Unreachable
 from peer.limits import Limits
 from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.coaps import CoapsLayer
-from peer.net.datagram import Datagram, Net
+from peer.net.datagram import Datagram, Net, Socket
 from peer.net.exchange import Exchange
 from peer.net.notifications import NotificationStream
 from peer.net.remote import CoapsRemote, PeerIdentity
+from peer.net.session_route import PATH_ADDRESS, PathSocket
 from peer.net.socket_reports import unreachable
+from peer.net.stream_layer import is_stream_datagram
 
 _TAG_BYTES = 4  # of 0 to 8 (RFC 9175 §3.2)
 
 
 class ClientLink:
-    """A connected socket with its association. `outcome` is the result of the handshake.
+    """A connected socket or a remote path, with its association.
+
+    `outcome` is the result of the handshake.
 
     `on_round_trip` is called with the seconds from the ClientHello to the first datagram.
     """
 
     def __init__(
         self,
-        address: Address,
+        to: Address | PathSocket,
         *,
         layer: CoapsLayer,
         counters: Counter[str],
         net: Net,
         on_round_trip: Callable[[float], None],
     ) -> None:
-        self._address = address
+        self._address = to if isinstance(to, Address) else PATH_ADDRESS
         self._layer = layer
         self._counters = counters
         self._association: Association | None = None
@@ -47,10 +51,18 @@ class ClientLink:
         self.round_trip_seconds = 0.0
         self._has_answer = False
         self.outcome: asyncio.Future[Association] = asyncio.get_running_loop().create_future()
-        self._socket = net.connect(address, on_datagram=self._datagram, on_error=self._socket_error)
+        self._path = None if isinstance(to, Address) else to
+        self._socket: Socket
+        if isinstance(to, Address):
+            self._socket = net.connect(to, on_datagram=self._datagram, on_error=self._socket_error)
+        else:
+            self._socket = to
+            to.open(on_datagram=self._datagram, on_closed=self._path_closed)
 
     def start(self, session: DtlsSession) -> None:
-        """Send the ClientHello."""
+        """Send the ClientHello. It does nothing if the path has ended meanwhile."""
+        if self.outcome.done():
+            return
         self._association = Association(
             session,
             socket=self._socket,
@@ -58,8 +70,14 @@ class ClientLink:
             counters=self._counters,
             on_message=self._layer.message_received,
             on_change=self._changed,
+            path=self._path,
         )
         self._association.start()
+
+    @property
+    def peer_text(self) -> str:
+        """The peer in an error message."""
+        return str(self._address) if self._path is None else "the device"
 
     @property
     def is_open(self) -> bool:
@@ -72,12 +90,20 @@ class ClientLink:
             self._association.close()
         self._socket.close()
 
+    async def wait_closed(self) -> None:
+        """Wait after `close` until everything below a path is freed, such as a relay."""
+        if self._path is not None:
+            await self._path.wait_closed()
+
     def _datagram(self, datagram: Datagram) -> None:
         association = self._association
         if association is None:
             return
         if association.established and records.is_one_application_record(datagram.data):
-            association.receive_record_untrusted(datagram)
+            association.receive_record_untrusted(datagram.data, datagram)
+            return
+        if is_stream_datagram(datagram.data):
+            association.receive_stream_untrusted(datagram.data)
             return
         try:
             found = records.split_untrusted(datagram.data)
@@ -96,6 +122,15 @@ class ClientLink:
         if not self.outcome.done():
             self.outcome.set_exception(unreachable(self._address, error))
 
+    def _path_closed(self) -> None:
+        """End the session: its path has ended."""
+        ended = Unreachable("the remote path to the device has ended", advice="Try again.")
+        if not self.outcome.done():
+            self.outcome.set_exception(ended)
+        if self._association is not None:
+            self._association.session.failure = ended
+            self._association.close()
+
     def _changed(self, association: Association) -> None:
         if association.established:
             self._layer.session_established(association)
@@ -106,13 +141,13 @@ class ClientLink:
         self._socket.close()
         if not self.outcome.done():
             failure = association.session.failure or HandshakeFailed(
-                f"{self._address} closed the connection during the handshake"
+                f"{self.peer_text} closed the connection during the handshake"
             )
             self.outcome.set_exception(failure)
 
 
 class CoapsConnection:
-    """An open session with a device. Created by `CoapsClient.connect`."""
+    """An open session with a device. Created by `CoapsClient.connect` or `connect_over`."""
 
     def __init__(
         self, link: ClientLink, remote: CoapsRemote, layer: CoapsLayer, limits: Limits
@@ -194,6 +229,16 @@ class CoapsConnection:
     def silent_seconds(self) -> float:
         """Seconds since the last message of the device."""
         return self._remote.silent_seconds
+
+    @property
+    def association(self) -> Association:
+        """The DTLS session, with which streams are connected (`Association.arm_streams`)."""
+        return self._remote.association
+
+    @property
+    def is_in_use(self) -> bool:
+        """True while a request, an observation or a stream is open."""
+        return self._layer.is_in_use(self._remote.association)
 
     async def close(self) -> None:
         """End the session. Safe to repeat."""

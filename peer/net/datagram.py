@@ -1,10 +1,15 @@
 """A received datagram, and what this package needs of a socket and of a network."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from peer.net.address import Address
+
+Arrival = tuple[object, ...]
+"""How a datagram arrived, in the form of its socket: everything but its data. Two datagrams with
+equal ones at one socket have the same source, destination, interface and hop limit."""
 
 
 @dataclass(slots=True)
@@ -13,7 +18,7 @@ class Datagram:
 
     `destination` is the IP address in its header, `ifindex` the interface that received it (0 if
     the kernel did not report it), and `hop_limit` the TTL or hop limit on arrival (None if the
-    kernel did not report it).
+    kernel did not report it). `arrival` has all of them as the socket reported them.
     """
 
     data: bytes
@@ -21,6 +26,17 @@ class Datagram:
     destination: str
     ifindex: int
     hop_limit: int | None
+    arrival: Arrival | None = field(default=None, compare=False, repr=False)
+
+
+class Receiver(Protocol):
+    """Takes datagrams that all arrive in one way."""
+
+    def receive_untrusted(self, data: bytes, /) -> bool:
+        """Process one datagram, or return False and do nothing."""
+
+
+NO_RECEIVERS: Final[Mapping[Arrival, Receiver]] = MappingProxyType({})
 
 
 class Socket(Protocol):
@@ -32,6 +48,9 @@ class Socket(Protocol):
 
     def send(self, data: bytes, to: Address, *, source: str = "", ifindex: int = 0) -> bool:
         """Send one datagram; return False if it was dropped. Never raises."""
+
+    def is_reading(self) -> bool:
+        """Return whether the socket is open and its datagrams are read."""
 
     def close(self) -> None:
         """Free the port. Safe to repeat."""
@@ -47,8 +66,13 @@ class Net(Protocol):
         *,
         on_datagram: Callable[[Datagram], None],
         on_error: Callable[[OSError], None],
+        receivers: Mapping[Arrival, Receiver] = NO_RECEIVERS,
     ) -> Socket:
-        """Open a socket for datagrams of any source. Raises `PeerError` if it cannot be bound."""
+        """Open a socket for datagrams of any source. Raises `PeerError` if it cannot be bound.
+
+        A datagram is first offered to the one of `receivers` that has its arrival. `on_datagram`
+        gets all others.
+        """
 
     def connect(
         self,

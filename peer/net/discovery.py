@@ -36,6 +36,7 @@ from peer.net.mdns import (
 )
 from peer.net.ranking import Link, links
 from peer.net.service_records import PTR, ServiceRecords
+from peer.net.tasks import cancel_all
 
 __all__ = ["Advert", "Search", "discover", "searching", "watch"]
 
@@ -161,9 +162,7 @@ class Search(RecordUpdateListener):
         await self._follower.close()
         self._zeroconf.zeroconf.async_remove_listener(self)
         tasks = [*self._tasks.values(), *([self._asking] if self._asking is not None else ())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(tasks)
         await self._zeroconf.async_close()
 
     async def _reconcile(self) -> None:
@@ -258,8 +257,11 @@ class Search(RecordUpdateListener):
             )
         except Malformed:
             return  # another kind of device, or a damaged announcement
+        if text not in heard or addresses[0] not in heard:
+            advert = replace(advert, start="")
         on_links = self.found.setdefault(key, {})
-        if on_links.pop(advert.interface, None) != advert:
+        before = on_links.pop(advert.interface, None)
+        if before is None or before != advert or advert.start not in {"", before.start}:
             self._report(advert)
         on_links[advert.interface] = advert  # the newest is the last
 

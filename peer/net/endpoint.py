@@ -15,9 +15,10 @@ sent in a handshake (`association`).
 from __future__ import annotations  # `Locality` imports kernel tables, which only a device needs
 
 import asyncio
+import itertools
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,17 +28,26 @@ from peer.dtls.cookie import CookieGate, CookieKeys
 from peer.dtls.session import SessionState
 from peer.errors import Malformed, PeerError
 from peer.identity import Fingerprint, Identity
-from peer.limits import HANDSHAKE_MESSAGE_BYTES, Limits
+from peer.limits import (
+    HANDSHAKE_MESSAGE_BYTES,
+    SESSIONS_ENDED_PER_STEP,
+    SESSIONS_JUDGED_PER_STEP,
+    Limits,
+)
 from peer.net.address import Address
 from peer.net.admission import SessionAdmission, SessionPriority
 from peer.net.association import Association, PeerAddress, UpperLayer
+from peer.net.attached_paths import AttachedPaths
 from peer.net.datagram import Datagram, Net, Socket
 from peer.net.eviction import FairEviction
 from peer.net.half_open import HalfOpen
 from peer.net.handshake_failures import HandshakeFailures
 from peer.net.known_hosts import KnownHosts
 from peer.net.rate import HandshakeRate, RandomBytes
+from peer.net.session_paths import SessionPaths
+from peer.net.session_route import PathSocket
 from peer.net.session_table import SessionTable
+from peer.net.stream_layer import is_stream_datagram
 from peer.net.udp import UdpSocket
 
 if TYPE_CHECKING:
@@ -93,7 +103,18 @@ class Endpoint:
         self._on_message = upper.message_received
         self._on_change = self._changed
         self._failures = HandshakeFailures(counters)
-        self._sockets: list[Socket] = []
+        self._numbers = itertools.count()  # of sockets, none of which is used twice
+        self._sockets: dict[int, Socket] = {}
+        self._paths: dict[int, SessionPaths] = {}  # one for each bound socket
+        self._attached = AttachedPaths(
+            identity,
+            ccm8=ccm8,
+            limits=limits,
+            counters=counters,
+            split_untrusted=self._split_untrusted,
+            on_message=self._on_message,
+            on_change=self._on_change,
+        )
         self._net = net
         self._loop = asyncio.get_running_loop()
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -109,45 +130,69 @@ class Endpoint:
         try:
             port = 0
             for host, chosen in listen:
-                number = len(self._sockets)
+                number = next(self._numbers)
+                paths = self._paths[number] = SessionPaths()
                 socket = self._net.bind(
                     host,
                     chosen or port,
                     on_datagram=partial(self._datagram, number),
                     on_error=self._socket_error,
+                    receivers=paths.receivers,
                 )
-                self._sockets.append(socket)
+                self._sockets[number] = socket
                 port = socket.local_address.port
         except PeerError:
             self.close()
             raise
         self._sweep()
 
+    def attach(self, path: PathSocket, expected: Fingerprint) -> PeerAddress:
+        """Serve one session on a remote path. The path ends with the session, and the reverse.
+
+        The session is never local. One with another key than `expected` is closed before it is
+        established for the layer above. Raises `ValueError` for an endpoint that pairs: pairing
+        has no paths.
+        """
+        if self._pairing:
+            raise ValueError("the pairing port has no remote paths")
+        return self._attached.attach(next(self._numbers), path, expected)
+
+    def unused_seconds(self, peer: PeerAddress) -> float:
+        """Return how long a path has been silent; 0 while its session is in use."""
+        attached = self._attached.get(peer)
+        if attached is None or self._upper.is_in_use(attached.association):
+            return 0.0
+        return self._loop.time() - attached.association.last_seen
+
     @property
     def addresses(self) -> list[Address]:
         """The bound addresses."""
-        return [socket.local_address for socket in self._sockets]
+        return [socket.local_address for socket in self._sockets.values()]
+
+    def is_serving(self) -> bool:
+        """Return whether every bound socket is open and read."""
+        sockets = self._sockets.values()
+        return bool(sockets) and all(socket.is_reading() for socket in sockets)
 
     def associations(self) -> list[Association]:
         """Return the established sessions, least recently active first."""
         admitted = self._table.admitted().values()
         return sorted(admitted, key=lambda one: one.last_seen)
 
-    def end(self, which: Callable[[Fingerprint], bool]) -> int:
-        """End the sessions and half-open handshakes of some keys at once; return how many.
+    def ending(self, which: Callable[[Fingerprint], bool]) -> Iterator[int]:
+        """Return an iterator that ends the sessions and half-open handshakes of some keys.
 
-        The DTLS context is replaced, so that no session ticket issued before is valid.
+        Each step looks at some of those that exist now, and yields how many it has ended. The DTLS
+        context is replaced at once, so that no session ticket issued before is valid.
         """
         self._context = self._new_context()
-        ending = [
-            association
+        known = [
+            (association, key)
             for association in (*self._sessions.values(), *self._half_open)
-            if association.session.peer_fingerprint is not None
-            and which(association.session.peer_fingerprint)
+            if (key := association.session.peer_fingerprint) is not None
         ]
-        for association in ending:
-            association.close()
-        return len(ending)
+        known += ((one.association, one.expected) for one in self._attached.half_open())
+        return _end_in_steps(known, which)
 
     def close(self) -> None:
         """End every session with close_notify, and close the sockets."""
@@ -155,7 +200,9 @@ class Endpoint:
             self._sweep_timer.cancel()
         for association in (*self._half_open, *self._sessions.values()):
             association.close()
-        for socket in self._sockets:
+        for attached in self._attached:
+            attached.association.close()
+        for socket in self._sockets.values():
             socket.close()
         self._sockets.clear()
 
@@ -165,19 +212,26 @@ class Endpoint:
         self.counters["socket-errors"] += 1
 
     def _datagram(self, number: int, datagram: Datagram) -> None:
-        """Pass one datagram to its association. `number` is the socket that received it."""
+        """Pass one datagram to its association. `number` is the socket that received it.
+
+        Once a session has received a record, the next ones that arrive in the same way go to it at
+        once (`session_paths`).
+        """
         peer = PeerAddress(number, datagram.source)
         session = self._sessions.get(peer)
         if session is not None and records.is_one_application_record(datagram.data):
-            session.receive_record_untrusted(datagram)
+            is_authentic = session.receive_record_untrusted(datagram.data, datagram)
+            if is_authentic and session.established:
+                self._paths[number].note(session, datagram)
             return
-        try:
-            found = records.split_untrusted(datagram.data)
-        except Malformed:
-            self.counters["dtls-malformed"] += 1
+        if is_stream_datagram(datagram.data):
+            if session is not None:
+                session.receive_stream_untrusted(datagram.data)
+            else:
+                self.counters["streams-not-armed"] += 1
             return
-        if records.longest_message_untrusted(found) > HANDSHAKE_MESSAGE_BYTES:
-            self.counters["dtls-handshake-too-large"] += 1
+        found = self._split_untrusted(datagram.data)
+        if found is None:
             return
         random = records.client_random_untrusted(found)
         half_open = self._half_open.get(peer)
@@ -189,6 +243,18 @@ class Endpoint:
             session.receive_untrusted(datagram, found)
         else:
             self.counters["dtls-no-session"] += 1
+
+    def _split_untrusted(self, data: bytes) -> list[records.Record] | None:
+        """Return the records of a datagram, or None if it was dropped."""
+        try:
+            found = records.split_untrusted(data)
+        except Malformed:
+            self.counters["dtls-malformed"] += 1
+            return None
+        if records.longest_message_untrusted(found) > HANDSHAKE_MESSAGE_BYTES:
+            self.counters["dtls-handshake-too-large"] += 1
+            return None
+        return found
 
     @staticmethod
     def _is_new(random: bytes, *known: Association | None) -> bool:
@@ -269,7 +335,12 @@ class Endpoint:
                 self._failures.note(association)
         if self._sessions.get(peer) is association:
             self._table.remove(peer)
+            if peer.socket in self._paths:
+                self._paths[peer.socket].forget(association)
             self._upper.session_ended(association)
+        elif self._attached.get(peer) and association.session.state is SessionState.FAILED:
+            self._failures.note(association)
+        self._attached.remove(peer)
 
     # -- admission ------------------------------------------------------------------------------
 
@@ -278,9 +349,16 @@ class Endpoint:
             self.counters["no-extended-master-secret"] += 1
             association.close()
             return
-        self.counters["handshakes"] += 1
+        attached = self._attached.get(peer)
         priority = self.priority_of(association)
         is_unknown = priority is SessionPriority.LOW
+        if attached is not None and (
+            is_unknown or association.session.peer_fingerprint != attached.expected
+        ):
+            self.counters["path-key-refused"] += 1
+            association.close()
+            return
+        self.counters["handshakes"] += 1
         replaced = self._admission.replaced_by(
             association, priority, self._table, now=self._loop.time()
         )
@@ -295,8 +373,9 @@ class Endpoint:
             self.counters["sessions-evicted"] += 1
             self._sessions[one].close()
         self._table.add(peer, association, is_unknown=is_unknown)
-        if association.session.peer_fingerprint is not None and not is_unknown:
-            self._known_hosts.note(association.remote.host, association.session.peer_fingerprint)
+        key = association.session.peer_fingerprint
+        if key is not None and not is_unknown and attached is None:
+            self._known_hosts.note(association.remote.host, key)
         self._upper.session_established(association)
 
     def _tell(self, peer: PeerAddress, association: Association) -> None:
@@ -317,7 +396,8 @@ class Endpoint:
         """End handshakes and sessions that are idle for too long, and schedule the next sweep."""
         now = self._loop.time()
         limits = self._limits
-        for half_open in self._half_open:
+        of_paths = (one.association for one in self._attached.half_open())
+        for half_open in (*self._half_open, *of_paths):
             if now - half_open.created >= limits.handshake_seconds:
                 self.counters["handshakes-timed-out"] += 1
                 half_open.close()
@@ -330,3 +410,18 @@ class Endpoint:
                 session.close()
         pause = min(limits.unpaired_idle_seconds, limits.handshake_seconds) / 4
         self._sweep_timer = self._loop.call_later(pause, self._sweep)
+
+
+def _end_in_steps(
+    known: Sequence[tuple[Association, Fingerprint]], which: Callable[[Fingerprint], bool]
+) -> Iterator[int]:
+    judged = ended = 0
+    for association, key in known:
+        judged += 1
+        if not association.ended and which(key):
+            association.close()
+            ended += 1
+        if ended >= SESSIONS_ENDED_PER_STEP or judged >= SESSIONS_JUDGED_PER_STEP:
+            yield ended
+            judged = ended = 0
+    yield ended

@@ -6,16 +6,21 @@ a slot from a network that has at least two more than its own. Otherwise it take
 own network, or from a network that has one more, and only from a holder that has had its slot for
 some time: a flood cannot interrupt a handshake or a short request. Among the remaining holders the
 choice is random, so that no sender can influence it.
+
+The numbers of holders are kept up to date, and no choice looks at more than `EVICTION_CANDIDATES`
+of them: a newcomer to a full table costs the same, however large the table is.
 """
 
 import socket
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Generic, TypeVar
+
+from peer.limits import EVICTION_CANDIDATES
 
 K = TypeVar("K")
 T = TypeVar("T")
-_Level = Callable[[str], str]
 
 
 def network_of(host: str) -> str:
@@ -25,11 +30,106 @@ def network_of(host: str) -> str:
     return host.rpartition(".")[0]
 
 
-def _address_of(host: str) -> str:
-    return host
+class _Sizes:
+    """The number of holders in each group, and the groups of each number, kept up to date."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+        self._groups: dict[int, OrderedDict[str, None]] = {}
+        self.largest = 0
+
+    def __getitem__(self, group: str) -> int:
+        return self._sizes.get(group, 0)
+
+    def groups(self, size: int) -> Iterable[str]:
+        """Return the groups of a size. The first has had it for the longest time."""
+        return self._groups.get(size, ())
+
+    def change(self, group: str, by: int) -> None:
+        """Add one holder to a group, or remove one."""
+        before = self[group]
+        after = before + by
+        if before:
+            same = self._groups[before]
+            del same[group]
+            if not same:
+                del self._groups[before]
+        if after:
+            self._sizes[group] = after
+            self._groups.setdefault(after, OrderedDict())[group] = None
+        else:
+            del self._sizes[group]
+        if after > self.largest or self.largest not in self._groups:
+            self.largest = after
 
 
-_LEVELS: tuple[_Level, ...] = (network_of, _address_of)
+class _Network(Generic[K]):
+    """The holders in one network, by address. The first of an address came first."""
+
+    def __init__(self) -> None:
+        self.sizes = _Sizes()
+        self._holders: OrderedDict[str, OrderedDict[K, None]] = OrderedDict()
+
+    def of(self, address: str) -> Iterable[K]:
+        """Return the holders at an address."""
+        return self._holders.get(address, ())
+
+    def __iter__(self) -> Iterator[K]:
+        for holders in self._holders.values():
+            yield from holders
+
+    def add(self, address: str, holder: K) -> None:
+        self._holders.setdefault(address, OrderedDict())[holder] = None
+        self.sizes.change(address, 1)
+
+    def remove(self, address: str, holder: K) -> None:
+        del self._holders[address][holder]
+        if not self._holders[address]:
+            del self._holders[address]
+        self.sizes.change(address, -1)
+
+
+class FairSlots(Generic[K]):
+    """The holders of slots. Adding, removing and choosing one cost the same for any number."""
+
+    def __init__(self) -> None:
+        self._hosts: OrderedDict[K, str] = OrderedDict()
+        self.sizes = _Sizes()
+        self._networks: dict[str, _Network[K]] = {}
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def __contains__(self, holder: object) -> bool:
+        return holder in self._hosts
+
+    def __iter__(self) -> Iterator[K]:
+        """Iterate over the holders. The first came first."""
+        return iter(self._hosts)
+
+    def network(self, name: str) -> _Network[K]:
+        """Return the holders in a network that has some."""
+        return self._networks[name]
+
+    def add(self, holder: K, host: str) -> None:
+        """Note that a holder at a host has a slot. It has none yet."""
+        self._hosts[holder] = host
+        name = network_of(host)
+        if name not in self._networks:
+            self._networks[name] = _Network()
+        self._networks[name].add(host, holder)
+        self.sizes.change(name, 1)
+
+    def discard(self, holder: K) -> None:
+        """Note that a holder has no slot any more, if it had one."""
+        host = self._hosts.pop(holder, None)
+        if host is None:
+            return
+        name = network_of(host)
+        self._networks[name].remove(host, holder)
+        self.sizes.change(name, -1)
+        if not self.sizes[name]:
+            del self._networks[name]
 
 
 class FairEviction:
@@ -39,49 +139,43 @@ class FairEviction:
         self._random_bytes = random_bytes
 
     def victim(
-        self, newcomer: str, holders: Mapping[K, str], *, evictable: Callable[[K], bool]
+        self, newcomer: str, slots: FairSlots[K], *, evictable: Callable[[K], bool]
     ) -> K | None:
         """Return the holder that loses its slot to the host `newcomer`, or None to refuse it.
 
-        `holders` maps each holder to its host. `evictable` is true for a holder that has had its
-        slot for long enough.
+        `evictable` is true for a holder that has had its slot for long enough.
         """
-        return self._victim(newcomer, holders, _LEVELS, evictable)
-
-    def _victim(
-        self,
-        newcomer: str,
-        holders: Mapping[K, str],
-        levels: Sequence[_Level],
-        evictable: Callable[[K], bool],
-    ) -> K | None:
-        level, *finer = levels
-        groups = _grouped(holders, level)
-        own = groups.pop(level(newcomer), {})
-        if max(map(len, groups.values()), default=0) >= len(own) + 2:
-            return self._in_the_largest(holders, levels)
-        if own and finer:
-            found = self._victim(newcomer, own, finer, evictable)
+        name = network_of(newcomer)
+        own = slots.sizes[name]
+        if slots.sizes.largest >= own + 2:
+            network = slots.network(self._one_of(slots.sizes.groups(slots.sizes.largest)))
+            return self._in_the_largest(network)
+        if own:
+            network = slots.network(name)
+            at_own = network.sizes[newcomer]
+            if network.sizes.largest >= at_own + 2:
+                return self._in_the_largest(network)
+            addresses = (newcomer, *network.sizes.groups(at_own + 1))
+            found = self._evictable((network.of(one) for one in addresses), evictable)
             if found is not None:
                 return found
-        larger = [group for group in groups.values() if len(group) > len(own)]
-        fair = larger if finer else [own, *larger]
-        candidates = [key for group in fair for key in group if evictable(key)]
+        larger = slots.sizes.groups(own + 1)
+        return self._evictable((slots.network(one) for one in larger), evictable)
+
+    def _in_the_largest(self, network: _Network[K]) -> K:
+        """Return a holder at an address that has the most in a network."""
+        address = self._one_of(network.sizes.groups(network.sizes.largest))
+        return self._one_of(network.of(address))
+
+    def _evictable(self, groups: Iterable[Iterable[K]], evictable: Callable[[K], bool]) -> K | None:
+        """Return one of the evictable holders, or None.
+
+        Those that came first are looked at, since a holder becomes evictable with time.
+        """
+        holders = islice((one for group in groups for one in group), EVICTION_CANDIDATES)
+        candidates = list(filter(evictable, holders))
         return self._one_of(candidates) if candidates else None
 
-    def _in_the_largest(self, holders: Mapping[K, str], levels: Sequence[_Level]) -> K:
-        for level in levels:
-            groups = _grouped(holders, level).values()
-            most = max(map(len, groups))
-            holders = self._one_of([group for group in groups if len(group) == most])
-        return self._one_of(list(holders))
-
-    def _one_of(self, things: Sequence[T]) -> T:
-        return things[int.from_bytes(self._random_bytes(4), "big") % len(things)]
-
-
-def _grouped(holders: Mapping[K, str], level: _Level) -> dict[str, dict[K, str]]:
-    groups: defaultdict[str, dict[K, str]] = defaultdict(dict)
-    for key, host in holders.items():
-        groups[level(host)][key] = host
-    return dict(groups)
+    def _one_of(self, things: Iterable[T]) -> T:
+        some = list(islice(things, EVICTION_CANDIDATES))
+        return some[int.from_bytes(self._random_bytes(4), "big") % len(some)]

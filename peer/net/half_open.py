@@ -8,9 +8,18 @@ from collections.abc import Iterator
 
 from peer.limits import Limits
 from peer.net.association import Association, PeerAddress
-from peer.net.eviction import FairEviction
+from peer.net.eviction import FairEviction, FairSlots
 
-_Slot = tuple[dict[PeerAddress, Association], PeerAddress | None]
+
+class _Part:
+    """A part of the table: the slots that peers hold, and their number."""
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self.slots: FairSlots[PeerAddress] = FairSlots()
+
+
+_Slot = tuple[_Part, PeerAddress | None]
 """A part of the table that has a slot, and the peer that holds the slot now, or None."""
 
 
@@ -20,19 +29,20 @@ class HalfOpen:
     def __init__(self, limits: Limits, eviction: FairEviction) -> None:
         self._limits = limits
         self._eviction = eviction
-        self._unknown: dict[PeerAddress, Association] = {}
-        self._known: dict[PeerAddress, Association] = {}
+        self._unknown = _Part(limits.half_open - limits.half_open_reserve)
+        self._known = _Part(limits.half_open_reserve)
+        self._handshakes: dict[PeerAddress, Association] = {}
 
     def __len__(self) -> int:
-        return len(self._unknown) + len(self._known)
+        return len(self._handshakes)
 
     def __iter__(self) -> Iterator[Association]:
         """Iterate over a copy of the handshakes, in no order."""
-        return iter((*self._unknown.values(), *self._known.values()))
+        return iter((*self._handshakes.values(),))
 
     def get(self, peer: PeerAddress) -> Association | None:
         """Return the handshake with a peer, or None."""
-        return self._unknown.get(peer) or self._known.get(peer)
+        return self._handshakes.get(peer)
 
     def has_room(self, peer: PeerAddress, *, is_known: bool, now: float) -> bool:
         """Return whether a handshake with a peer may begin now."""
@@ -45,8 +55,9 @@ class HalfOpen:
         no peer protects its slot by starting again and again.
         """
         part, victim = self._slot(peer, is_known, now) or (self._unknown, None)
-        before = None if victim is None else part.pop(victim)
-        part[peer] = one
+        before = None if victim is None else self.pop(victim)
+        self._handshakes[peer] = one
+        part.slots.add(peer, peer.address.host)
         if before is None:
             return False
         if victim == peer:
@@ -56,32 +67,30 @@ class HalfOpen:
 
     def pop(self, peer: PeerAddress) -> Association | None:
         """Remove the handshake with a peer without ending it."""
-        return self._unknown.pop(peer, None) or self._known.pop(peer, None)
+        one = self._handshakes.pop(peer, None)
+        if one is not None:
+            self._unknown.slots.discard(peer)
+            self._known.slots.discard(peer)
+        return one
 
     def _slot(self, peer: PeerAddress, is_known: bool, now: float) -> _Slot | None:
         """Return the slot for a peer: its own, else a free one, else one that it may take."""
-        for part in (self._unknown, self._known):
-            if peer in part:
-                return part, peer
-        reserve = self._limits.half_open_reserve
-        parts = [(self._unknown, self._limits.half_open - reserve)]
-        if is_known:
-            parts.insert(0, (self._known, reserve))
-        for part, bound in parts:
-            if len(part) < bound:
+        if peer in self._handshakes:
+            return (self._known if peer in self._known.slots else self._unknown), peer
+        parts = (self._known, self._unknown) if is_known else (self._unknown,)
+        for part in parts:
+            if len(part.slots) < part.bound:
                 return part, None
-        for part, _ in parts:
+        for part in parts:
             victim = self._victim(peer, part, now)
             if victim is not None:
                 return part, victim
         return None
 
-    def _victim(
-        self, peer: PeerAddress, part: dict[PeerAddress, Association], now: float
-    ) -> PeerAddress | None:
+    def _victim(self, peer: PeerAddress, part: _Part, now: float) -> PeerAddress | None:
         least = self._limits.half_open_kept_seconds
         return self._eviction.victim(
             peer.address.host,
-            {one: one.address.host for one in part},
-            evictable=lambda one: now - part[one].created >= least,
+            part.slots,
+            evictable=lambda one: now - self._handshakes[one].created >= least,
         )

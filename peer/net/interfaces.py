@@ -127,6 +127,16 @@ class InterfaceTable:
         """Create a table of these interfaces."""
         return cls(MappingProxyType({interface.index: interface for interface in interfaces}))
 
+    def is_on_link(self, host: str) -> bool:
+        """Return whether an IP address is on a network of an interface, without a gateway."""
+        address = ipaddress.ip_address(host)
+        return address.is_link_local or any(
+            address in network
+            for interface in self.by_index.values()
+            if interface.is_up
+            for network in (*(one.network for one in interface.addresses), *interface.routes)
+        )
+
     def ports_of(self, index: int) -> list[Interface]:
         """Return the interfaces that are ports of a bridge, bond or team."""
         return [interface for interface in self.by_index.values() if interface.upper == index]

@@ -3,8 +3,9 @@
 An address authenticates nothing. It only decides who is served first when there is a flood.
 """
 
-from collections import Counter
+from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from peer.bounded_dict import BoundedDict
 from peer.identity import Fingerprint
@@ -24,10 +25,9 @@ class KnownHosts:
     ) -> None:
         self._is_known = is_known
         self._most_per_key = most_per_key
-        counts: Counter[Fingerprint] = Counter()
-        self._counts = counts
+        self._of_key: dict[Fingerprint, OrderedDict[str, None]] = {}  # the oldest address first
         self._hosts: BoundedDict[str, Fingerprint] = BoundedDict(
-            most, on_evict=lambda _host, key: _decrement(counts, key)
+            most, on_evict=partial(_forget, self._of_key)
         )
 
     def __len__(self) -> int:
@@ -42,16 +42,18 @@ class KnownHosts:
         """Remember that a key, which is known, connected from an address."""
         if host in self._hosts:
             self._remove(host)
-        if self._counts[key] >= self._most_per_key:
-            self._remove(next(one for one, owner in self._hosts.items() if owner == key))
+        same = self._of_key.get(key, ())
+        if len(same) >= self._most_per_key:
+            self._remove(next(iter(same)))
+        self._of_key.setdefault(key, OrderedDict())[host] = None
         self._hosts[host] = key
-        self._counts[key] += 1
 
     def _remove(self, host: str) -> None:
-        _decrement(self._counts, self._hosts.pop(host))
+        _forget(self._of_key, host, self._hosts.pop(host))
 
 
-def _decrement(counts: Counter[Fingerprint], key: Fingerprint) -> None:
-    counts[key] -= 1
-    if not counts[key]:
-        del counts[key]
+def _forget(of_key: dict[Fingerprint, OrderedDict[str, None]], host: str, key: Fingerprint) -> None:
+    hosts = of_key[key]
+    del hosts[host]
+    if not hosts:
+        del of_key[key]

@@ -16,6 +16,7 @@ from peer.limits import (
 )
 from peer.net.interfaces import InterfaceWatch
 from peer.net.mdns import FAILURES
+from peer.net.tasks import cancel_all
 
 
 class LinkFollower:
@@ -57,8 +58,7 @@ class LinkFollower:
             watch.close()
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancel_all([task])
 
     async def _follow(self) -> None:
         pause = MULTICAST_RETRY_SECONDS

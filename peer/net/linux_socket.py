@@ -6,6 +6,7 @@ Values that all datagrams of a session share are computed once: these functions 
 arguments alone, and remember a bounded number of results.
 """
 
+import errno
 import socket
 import struct
 from enum import IntEnum
@@ -108,7 +109,12 @@ def socket_name(to: Address, *, is_ipv6: bool) -> SocketName:
 def departure(
     to: Address, source: str, ifindex: int, is_ipv6_socket: bool, /
 ) -> tuple[Ancillary, SocketName]:
-    """Return the ancillary data (see `packet_info`) and the destination of a datagram to send."""
+    """Return the ancillary data (see `packet_info`) and the destination of a datagram to send.
+
+    Raises `OSError` for an IPv6 destination of an IPv4 socket.
+    """
+    if to.is_ipv6 and not is_ipv6_socket:
+        raise OSError(errno.EAFNOSUPPORT, "an IPv4 socket")
     name = socket_name(to, is_ipv6=is_ipv6_socket)
     return packet_info(source, ifindex, is_ipv6=to.is_ipv6), name
 

@@ -82,7 +82,9 @@ class Locality:
 
     def judge(self, datagram: Datagram) -> LocalityVerdict:
         """Return the verdict on one datagram. Never raises."""
-        verdict = self._by_table(datagram, self._fresh(LOCALITY_TABLE_SECONDS))
+        if self._read_at is None or self._now() - self._read_at > LOCALITY_TABLE_SECONDS:
+            self._read()
+        verdict = self._by_table(datagram, self._table)
         if verdict.is_local or verdict.rule == "ttl":
             return verdict
         return self._by_table(datagram, self._fresh(LOCALITY_DOUBT_SECONDS))
@@ -103,15 +105,17 @@ class Locality:
         return _name(ifindex, self._fresh(LOCALITY_TABLE_SECONDS))
 
     def _fresh(self, seconds: float) -> InterfaceTable:
-        now = self._now()
-        if self._read_at is None or now - self._read_at > seconds:
-            self._read_at = now
-            self._verdicts.clear()
-            try:
-                self._table = self._read_table()
-            except OSError:  # for example out of descriptors; no datagram is local then
-                self._table = InterfaceTable.of(())
+        if self._read_at is None or self._now() - self._read_at > seconds:
+            self._read()
         return self._table
+
+    def _read(self) -> None:
+        self._read_at = self._now()
+        self._verdicts.clear()
+        try:
+            self._table = self._read_table()
+        except OSError:  # for example out of descriptors; no datagram is local then
+            self._table = InterfaceTable.of(())
 
     def _by_table(self, datagram: Datagram, table: InterfaceTable) -> LocalityVerdict:
         """Return the verdict by this table, which the datagrams of one session share."""

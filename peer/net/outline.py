@@ -17,6 +17,7 @@ EMPTY = 0
 _MOST_TOKEN_BYTES = 8
 _MOST_NUMBER = 65_535  # of an option (RFC 7252 §12.2)
 _PAYLOAD_MARKER = 0xFF
+_EMPTY_ACKNOWLEDGEMENT = b"\x60\x00"  # version 1, ACK, no token; code 0.00
 _REQUESTS, _RESPONSES = frozenset({0}), frozenset({2, 4, 5})  # classes of codes
 
 
@@ -61,6 +62,11 @@ def options_at(message: bytes) -> int | None:
 def is_confirmable(message: bytes) -> bool:
     """Return whether a message asks for an acknowledgement or a reset (RFC 7252 §4.2)."""
     return len(message) >= HEADER_BYTES and message[0] >> 6 == 1 and type_of(message) == CON
+
+
+def is_empty_acknowledgement(message: bytes) -> bool:
+    """Return whether a message acknowledges another one, and is nothing else (RFC 7252 §4.2)."""
+    return len(message) == HEADER_BYTES and message.startswith(_EMPTY_ACKNOWLEDGEMENT)
 
 
 def outline_untrusted(message: bytes, limits: Limits) -> Outline:

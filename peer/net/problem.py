@@ -38,6 +38,7 @@ from peer.limits import (
 
 CONTENT_FORMAT = 257
 _TITLE, _DETAIL, _CUSTOM = -1, -2, "handfast:problem"
+_BAD_GATEWAY = 5 << 5 | 2  # which mypy does not find in aiocoap
 _CBOR_LENGTH_BYTES = 2  # in front of a text of 24 to 65,535 bytes, beside its first byte
 
 #: The advice for a 5.xx response that has none.
@@ -71,10 +72,12 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "pairing-port": Reason((Code.FORBIDDEN,), OtherPort),
         "precondition-failed": Reason((Code.PRECONDITION_FAILED,)),
         "refused": Reason((Code.FORBIDDEN,), RefusedByUser),
+        "service-down": Reason((Code(_BAD_GATEWAY),)),
         "taken": Reason((Code.CONFLICT,)),
         "too-large": Reason((Code.REQUEST_ENTITY_TOO_LARGE,)),
         "too-many": Reason((Code.TOO_MANY_REQUESTS,)),
         "too-many-sessions": Reason((Code.TOO_MANY_REQUESTS,)),
+        "unavailable": Reason((Code.SERVICE_UNAVAILABLE,)),
         "window-closed": Reason((Code.FORBIDDEN,), WindowClosed),
         "wrong-code": Reason((Code.FORBIDDEN,), WrongCode),
     }

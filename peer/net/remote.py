@@ -19,6 +19,7 @@ from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.locality_verdict import LocalityVerdict
 from peer.net.repeats import RecentRequests
+from peer.net.session_route import SessionRoute
 from peer.net.stored_block import LaterBlock
 
 _NO_PATHS: frozenset[tuple[str, ...]] = frozenset()
@@ -32,7 +33,9 @@ _OBSERVE_TICKS = 1000  # per second, less than 2^15 (RFC 7641 §4.4)
 class PeerIdentity:
     """The other side of a session: its key, its path and the session's keying material.
 
-    `exporter` is the RFC 5705 exporter value. `verdict` is that of all datagrams so far.
+    `exporter` is the RFC 5705 exporter value. `verdict` is that of all datagrams so far. `key` is
+    the fingerprint in hex. `path` is how the session reaches the peer, and `address` where its
+    datagrams go: over a remote path, both can change.
     """
 
     fingerprint: Fingerprint
@@ -43,6 +46,11 @@ class PeerIdentity:
     session_id: int
     exporter: bytes = field(repr=False)
     extended_master_secret: bool
+    path: SessionRoute
+    key: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.fingerprint.hex)
 
 
 class ObserveNumbers:
@@ -101,6 +109,8 @@ class CoapsRemote(interfaces.EndpointAddress):
     scheme = "coaps"
     is_multicast = False
     is_multicast_locally = False
+    #: The number of the peer's running requests that may change something.
+    changes_under_way = 0
 
     def __init__(
         self,
@@ -152,22 +162,25 @@ class CoapsRemote(interfaces.EndpointAddress):
     def peer(self) -> PeerIdentity:
         """The other side. Raises `Unreachable` if the session was never established.
 
-        It is made again when the verdict about the session changes; the rest is constant.
+        It is made again when the verdict about the session changes, or the way or address of a
+        remote path; the rest is constant.
         """
-        session, verdict = self.association.session, self.association.verdict
-        if self._identity is not None and self._identity.verdict is verdict:
-            return self._identity
+        association, known = self.association, self._identity
+        session, verdict = association.session, association.verdict
+        if known is not None and known.verdict is verdict and _has_way(association, known):
+            return known
         if session.peer_fingerprint is None:
             raise Unreachable("this session was never established")
         self._identity = PeerIdentity(
             fingerprint=session.peer_fingerprint,
-            address=self.association.remote,
+            address=association.address,
             interface=verdict.interface or self.interface,
             is_local=verdict.is_local,
             verdict=verdict,
             session_id=self.number,
             exporter=session.exporter,
             extended_master_secret=session.extended_master_secret,
+            path=association.route,
         )
         return self._identity
 
@@ -215,10 +228,17 @@ class CoapsRemote(interfaces.EndpointAddress):
     @property
     def authenticated_claims(self) -> list[str]:
         """The peer's fingerprint, in hex."""
-        return [self.peer.fingerprint.hex]
+        return [self.peer.key]
 
     def __repr__(self) -> str:
         return f"<session {self.number} with {self.association.remote}>"
+
+
+def _has_way(association: Association, known: PeerIdentity) -> bool:
+    """Return whether an association still takes a known way. Only that of a path changes."""
+    if association.path is None:
+        return True
+    return (association.route, association.address) == (known.path, known.address)
 
 
 def peer_of(request: aiocoap.Message) -> PeerIdentity:

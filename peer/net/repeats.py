@@ -55,11 +55,15 @@ class RecentRequests:
         known = self._recent.get(message_id_of(request))
         if known is None or now - known.at >= self._seconds:
             return None
-        return known if known.request == _brief(request) else None
+        brief = request if len(request) <= DEDUP_WHOLE_BYTES else _digest(request)
+        return known if known.request == brief else None
 
     def note(self, request: bytes, now: float, answer: bytes = b"") -> None:
         """Remember a new request, and its answer if it was sent already."""
-        self._store(message_id_of(request), RecentRequest(_brief(request), now, answer))
+        message_id = message_id_of(request)
+        if len(request) > DEDUP_WHOLE_BYTES:
+            request = _digest(request)
+        self._store(message_id, RecentRequest(request, now, answer))
 
     def answered(self, message_id: int, answer: bytes) -> None:
         """Store the answer to a request, as it was sent. Only the first one counts."""
@@ -70,15 +74,13 @@ class RecentRequests:
     def _store(self, message_id: int, entry: RecentRequest) -> None:
         """Add an entry as the newest one. It always stays; the oldest are dropped for it."""
         recent, held = self._recent, self.held_bytes + entry.held_bytes
-        if message_id in recent:
-            held -= recent.pop(message_id).held_bytes
+        if (earlier := recent.pop(message_id, None)) is not None:
+            held -= earlier.held_bytes
         recent[message_id] = entry
-        while len(recent) > 1 and (len(recent) > self._most or held > self._most_bytes):
+        while (held > self._most_bytes or len(recent) > self._most) and len(recent) > 1:
             held -= recent.popitem(last=False)[1].held_bytes
         self.held_bytes = held
 
 
-def _brief(request: bytes) -> bytes:
-    return (
-        request if len(request) <= DEDUP_WHOLE_BYTES else blake2b(request, digest_size=16).digest()
-    )
+def _digest(request: bytes) -> bytes:
+    return blake2b(request, digest_size=16).digest()

@@ -4,7 +4,7 @@ from __future__ import annotations  # `Locality` imports kernel tables, which on
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     from peer.limits import Limits
     from peer.net.address import Address
     from peer.net.admission import SessionPriority
+    from peer.net.association import PeerAddress
     from peer.net.datagram import Net
     from peer.net.onlink import Locality
+    from peer.net.session_route import PathSocket, SessionRoute
 
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """An established session. `idle_seconds` is the time since its last datagram."""
+    """An established session. `idle_seconds` is the time since its last datagram.
+
+    `path` is how it reaches the client, and `address` where its datagrams go.
+    """
 
     session_id: int
     fingerprint: Fingerprint
@@ -36,6 +41,7 @@ class SessionInfo:
     is_local: bool
     priority: SessionPriority
     idle_seconds: float
+    path: SessionRoute
 
 
 class CoapsServer:
@@ -59,6 +65,7 @@ class CoapsServer:
         ccm8: bool = False,
         net: Net = UdpSocket,
         on_session_end: Callable[[int], None] = lambda _session_id: None,
+        counters: Counter[str] | None = None,
         is_direct: bool = True,
     ) -> Self:
         """Listen on UDP and serve a tree of resources.
@@ -74,13 +81,14 @@ class CoapsServer:
             ccm8: also offer AES-128-CCM-8, the mandatory suite of RFC 7252 §9.1.3.3.
             net: opens the sockets.
             on_session_end: called with the ID of each session that has ended.
+            counters: continues the counters of another server.
             is_direct: answer plain requests without aiocoap. Only tests, which compare, turn it
                 off.
 
         Raises:
             PeerError: an address cannot be bound.
         """
-        counters: Counter[str] = Counter()
+        counters = Counter() if counters is None else counters
         layer = CoapsLayer(
             site=site,
             limits=limits,
@@ -113,6 +121,10 @@ class CoapsServer:
         """The bound addresses."""
         return self._endpoint.addresses
 
+    def is_serving(self) -> bool:
+        """Return whether every socket is open and read."""
+        return self._endpoint.is_serving()
+
     @property
     def counters(self) -> Counter[str]:
         """Counters of events and dropped datagrams since the start, by kind."""
@@ -134,16 +146,36 @@ class CoapsServer:
                     peer.is_local,
                     self._endpoint.priority_of(association),
                     now - association.last_seen,
+                    peer.path,
                 )
             )
         return found
+
+    def attach(self, path: PathSocket, expected: Fingerprint) -> PeerAddress:
+        """Serve one session with the key `expected` on a remote path; see `Endpoint.attach`."""
+        return self._endpoint.attach(path, expected)
+
+    def unused_seconds(self, peer: PeerAddress) -> float:
+        """Return how long an attached path has been silent; 0 while its session is in use.
+
+        A session with a request, an observation or a stream is in use.
+        """
+        return self._endpoint.unused_seconds(peer)
 
     def end_sessions(self, which: Callable[[Fingerprint], bool]) -> int:
         """End the sessions, requests and observations of some keys at once; return how many.
 
         No session can be resumed afterwards, whatever its key.
         """
-        return self._endpoint.end(which)
+        return sum(self._endpoint.ending(which))
+
+    def ending_sessions(self, which: Callable[[Fingerprint], bool]) -> Iterator[int]:
+        """Do the same in steps, for a caller that lets other tasks take their turn in between.
+
+        Each step yields how many sessions it has ended. A session that was opened after this call
+        stays.
+        """
+        return self._endpoint.ending(which)
 
     async def close(self) -> None:
         """End every session with close_notify and free the ports. Safe to repeat."""

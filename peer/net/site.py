@@ -12,7 +12,7 @@ is the last response.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ from peer.net.aiocoap_seam.blocks import RequestBodies
 from peer.net.aiocoap_seam.copies import copied
 from peer.net.aiocoap_seam.requests import is_registration
 from peer.net.aiocoap_seam.response_blocks import ResponseBlocks
-from peer.net.direct import AnswersPlain
+from peer.net.direct import AnswersPlain, TakesPlainWrites, WriteHandler
 from peer.net.observing import observe
 from peer.net.preconditions import (
     PRECONDITIONS,
@@ -77,7 +77,8 @@ class GuardedSite(interfaces.ObservableResource):
             path without a trailing slash, and the resource at the path, or None.
         limits: the limits of the server.
         admit: whether `authorise` would certainly allow a request, by its sender, path and method.
-            Only such requests are answered without aiocoap (`peer.net.direct`).
+            Only such requests are answered without aiocoap (`peer.net.direct`); their body has
+            `Limits.request_body_bytes` at most.
         body_bytes: the longest body of a request; by default `Limits.request_body_bytes`.
         advice: where the resources are listed, for the sender of a request that fits none.
     """
@@ -98,6 +99,7 @@ class GuardedSite(interfaces.ObservableResource):
         self._resources: dict[Path, interfaces.Resource] = {}
         self._handled: dict[Path, frozenset[int]] = {}
         self._plain: dict[Path, AnswersPlain] = {}
+        self._plain_writes: dict[Path, Mapping[str, WriteHandler]] = {}
         self._conditional: set[Path] = set()
         self._shared: dict[Path, SharedStates] = {}
         self._subtrees: set[Path] = set()
@@ -129,8 +131,11 @@ class GuardedSite(interfaces.ObservableResource):
             raise ValueError(f"there is a resource at /{'/'.join(path)} already")
         self._resources[path] = resource
         self._handled[path] = frozenset(options)
-        if isinstance(resource, AnswersPlain) and not takes_rest and _is_valid(path):
-            self._plain[path] = resource
+        if not takes_rest and _is_valid(path):
+            if isinstance(resource, AnswersPlain):
+                self._plain[path] = resource
+            if isinstance(resource, TakesPlainWrites) and (writes := resource.plain_writes()):
+                self._plain_writes[path] = writes
         if is_conditional and PRECONDITIONS.isdisjoint(options):
             self._conditional.add(path)
             self._handled[path] |= PRECONDITIONS
@@ -146,6 +151,7 @@ class GuardedSite(interfaces.ObservableResource):
         del self._resources[path], self._handled[path]
         self._handled_by_some = frozenset().union(*self._handled.values())
         self._plain.pop(path, None)
+        self._plain_writes.pop(path, None)
         self._conditional.discard(path)
         self._shared.pop(path, None)
         self._subtrees.discard(path)
@@ -158,6 +164,10 @@ class GuardedSite(interfaces.ObservableResource):
     def plain(self, path: Path) -> AnswersPlain | None:
         """Return the resource at a path if it answers plain requests (`peer.net.direct`)."""
         return self._plain.get(path)
+
+    def plain_write(self, path: Path, method: str) -> WriteHandler | None:
+        """Return the handler of a method at a path if it is one synchronous call."""
+        return writes.get(method) if (writes := self._plain_writes.get(path)) else None
 
     def find(self, path: Path) -> tuple[Path, interfaces.Resource | None]:
         """Return the resource that serves a path, and the path at which it is.

@@ -18,7 +18,7 @@ import logging
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from peer.errors import Cause, PeerError, Unreachable
@@ -29,7 +29,7 @@ from peer.limits import (
     SINGLE_DATAGRAMS,
 )
 from peer.net.address import Address
-from peer.net.datagram import Datagram
+from peer.net.datagram import NO_RECEIVERS, Arrival, Datagram, Receiver
 from peer.net.linux_socket import (
     ANCILLARY_BYTES,
     Ancillary,
@@ -61,11 +61,13 @@ class UdpSocket:
         loop: asyncio.AbstractEventLoop,
         on_datagram: Callable[[Datagram], None],
         on_error: Callable[[OSError], None],
+        receivers: Mapping[Arrival, Receiver] = NO_RECEIVERS,
     ) -> None:
         self._sock = sock
         self._peer = peer
         self._on_datagram = on_datagram
         self._on_error = on_error
+        self._receivers = receivers
         self._is_ipv6 = sock.family == socket.AF_INET6
         self._view = memoryview(bytearray(MAX_DATAGRAM_BYTES))
         self._buffers = [self._view]
@@ -74,7 +76,7 @@ class UdpSocket:
         self._logged: set[str] = set()
         self._closed = False
         self.counters: Counter[str] = Counter()
-        name = sock.getsockname()
+        self._bound_name = name = sock.getsockname()
         self._local = Address(name[0], name[1], name[3] if self._is_ipv6 else 0)
         self._loop = loop
         self._loop.add_reader(sock.fileno(), self._readable)
@@ -87,6 +89,7 @@ class UdpSocket:
         *,
         on_datagram: Callable[[Datagram], None],
         on_error: Callable[[OSError], None],
+        receivers: Mapping[Arrival, Receiver] = NO_RECEIVERS,
     ) -> Self:
         """Listen on an IP address. Needs a running loop.
 
@@ -94,8 +97,10 @@ class UdpSocket:
             host: the address, with its zone if it is link-local. `::` means all addresses of both
                 families, and all IPv4 addresses on a machine without IPv6.
             port: the UDP port; 0 selects a free one.
-            on_datagram: called with each datagram.
+            on_datagram: called with each datagram that no receiver takes.
             on_error: called with each error that the kernel reports.
+            receivers: take datagrams by how they arrived: by the kernel's form of the source
+                address, followed by the ancillary data.
 
         Raises:
             PeerError: the address or the port is not available.
@@ -106,8 +111,21 @@ class UdpSocket:
         except OSError as error:
             if host != "::" or error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
                 raise _cannot_listen(host, port, error) from error
-            return cls.bind("0.0.0.0", port, on_datagram=on_datagram, on_error=on_error)  # noqa: S104 - asked for
-        return cls(sock, peer=None, loop=loop, on_datagram=on_datagram, on_error=on_error)
+            return cls.bind(
+                "0.0.0.0",  # noqa: S104 - asked for
+                port,
+                on_datagram=on_datagram,
+                on_error=on_error,
+                receivers=receivers,
+            )
+        return cls(
+            sock,
+            peer=None,
+            loop=loop,
+            on_datagram=on_datagram,
+            on_error=on_error,
+            receivers=receivers,
+        )
 
     @classmethod
     def connect(
@@ -145,6 +163,22 @@ class UdpSocket:
         """The bound address with the real port; `::` or `0.0.0.0` if it is every address."""
         return self._local
 
+    def is_reading(self) -> bool:
+        """Return whether the socket is open and the loop reads it.
+
+        A loop does not list its readers. So this takes the reader out and puts it back, which loses
+        no datagram: the loop finds those that wait in its next turn.
+        """
+        try:
+            # The descriptor may be closed, or another file by now.
+            is_same = self._sock.getsockname() == self._bound_name
+            if not is_same or not self._loop.remove_reader(self._sock.fileno()):
+                return False
+            self._loop.add_reader(self._sock.fileno(), self._readable)
+        except (OSError, ValueError):
+            return False
+        return True
+
     def send(self, data: bytes, to: Address, *, source: str = "", ifindex: int = 0) -> bool:
         """Send one datagram. Returns False if it was dropped, which is counted. Never raises.
 
@@ -155,11 +189,16 @@ class UdpSocket:
                 the routing table decides.
             ifindex: the interface; by default, the routing table decides.
         """
-        obstacle = self._obstacle(to) or self._transmit(data, to, source, ifindex)
-        if obstacle:
-            self.counters["send-dropped"] += 1
-            self.counters[f"send-dropped-{obstacle}"] += 1
-            return False
+        try:
+            if self._peer is None:
+                ancillary, name = departure(to, source, ifindex, self._is_ipv6)
+                self._sock.sendmsg([data], ancillary, 0, name)
+            elif to == self._peer:
+                self._sock.send(data)
+            else:
+                return self._dropped("not-the-peer")
+        except (OSError, ValueError, struct.error) as error:
+            return self._dropped(self._obstacle(error, to))
         self.counters["sent"] += 1
         return True
 
@@ -173,46 +212,37 @@ class UdpSocket:
         # Its owner refers to this socket: without the cycle, both are freed at once. A request
         # that has ended may still refer to it.
         self._on_datagram = self._on_error = _ignore
+        self._receivers = NO_RECEIVERS
         self._view, self._buffers = memoryview(b""), []
 
-    def _obstacle(self, to: Address) -> str:
+    def _dropped(self, obstacle: str) -> bool:
+        self.counters["send-dropped"] += 1
+        self.counters[f"send-dropped-{obstacle}"] += 1
+        return False
+
+    def _obstacle(self, error: Exception, to: Address) -> str:
+        """Return why a datagram could not be sent, by the error of the attempt."""
         if self._closed:
             return "closed"
-        if self._peer is not None and to != self._peer:
-            return "not-the-peer"
         if to.is_ipv6 and not self._is_ipv6:
             return "no-ipv6"
-        return ""
-
-    def _transmit(self, data: bytes, to: Address, source: str, ifindex: int) -> str:
-        """Return why the datagram could not be sent, or an empty string."""
-        try:
-            if self._peer is not None:
-                self._sock.send(data)
-            else:
-                ancillary, name = departure(to, source, ifindex, self._is_ipv6)
-                self._sock.sendmsg([data], ancillary, 0, name)
-        except (BlockingIOError, InterruptedError):
+        if isinstance(error, (BlockingIOError, InterruptedError)):
             return "buffer-full"
-        except OSError as error:
-            if self._peer is not None:
-                # An ICMP error about an earlier datagram. It is reported from the event loop: the
-                # caller of `send` does not expect the callback here.
-                self._loop.call_soon(self._report, error)
-            return errno.errorcode.get(error.errno or 0, "unknown").lower()
-        except (ValueError, struct.error):  # `source` or `ifindex` is not valid
+        if not isinstance(error, OSError):  # `source` or `ifindex` is not valid
             return "bad-argument"
-        return ""
+        if self._peer is not None:
+            # An ICMP error about an earlier datagram. It is reported from the event loop: the
+            # caller of `send` does not expect the callback here.
+            self._loop.call_soon(self._report, error)
+        return errno.errorcode.get(error.errno or 0, "unknown").lower()
 
     def _readable(self) -> None:
-        received = 0
+        received, receive = 0, self._sock.recvmsg_into
         while received < self._batch:
             if self._closed:  # by the callback of the previous datagram
                 return
             try:
-                size, ancillary, flags, name = self._sock.recvmsg_into(
-                    self._buffers, ANCILLARY_BYTES
-                )
+                size, ancillary, flags, name = receive(self._buffers, ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
@@ -243,13 +273,12 @@ class UdpSocket:
         if not size or not name[1]:  # empty, or no port to answer to
             self.counters["empty" if not size else "no-port"] += 1
             return
+        data, arrived = bytes(self._view[:size]), (name, *ancillary)
+        receiver = self._receivers.get(arrived)
         try:
-            destination, ifindex, hop_limit = arrival(tuple(ancillary))
-            self._on_datagram(
-                Datagram(
-                    bytes(self._view[:size]), address_of(name), destination, ifindex, hop_limit
-                )
-            )
+            if receiver is None or not receiver.receive_untrusted(data):
+                path = arrival(tuple(ancillary))
+                self._on_datagram(Datagram(data, address_of(name), *path, arrived))
         except Exception:
             self._failed(name[0])
 

@@ -19,15 +19,16 @@ from peer.limits import (
     SESSION_RETRY_SECONDS,
     Limits,
 )
-from peer.net import outline, plain
 from peer.net.aiocoap_seam.deliveries import Delivery, Remaining, fits, size_of
 from peer.net.aiocoap_seam.exchanges import Exchanges
+from peer.net.aiocoap_seam.refusals import fitting
 from peer.net.aiocoap_seam.requests import (
     BoundedTokenManager,
     is_deregistration,
     is_registration,
 )
-from peer.net.problem import ProblemError, shortened
+from peer.net.aiocoap_seam.shared_messages import SharedMessage
+from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,19 @@ class BoundedMessageManager(MessageManager):
         self._send_initially(message, lambda: None)
         await self.delivered(message, is_stale=lambda: False)
 
+    def acknowledged(self, remote: CoapsRemote, message_id: int) -> None:
+        """Note that a message was acknowledged by an empty message.
+
+        It does what `dispatch_message` does with one. Each notification causes one.
+        """
+        key = (remote, message_id)
+        if key in self._active_exchanges:
+            self._active_exchanges.pop(key)[1].cancel()
+            self._continue_backlog(remote)
+        delivery = self._deliveries.get(key)
+        if delivery is not None:
+            delivery.replace(None)
+
     def _withdraw(self, message: aiocoap.Message) -> None:
         """Stop sending a message."""
         remote, key = message.remote, (message.remote, message.mid)
@@ -118,38 +132,18 @@ class BoundedMessageManager(MessageManager):
         """Return whether a request can be answered without regard to those before it.
 
         If its token is that of a request or observation under way, that one has to end; if the
-        session has as many requests as allowed, it is refused (`_process_request`).
+        session has as many requests as allowed, it is refused (`_process_request`). A request that
+        may change something has begun before, so its change comes first.
         """
         return not (
-            token in remote.under_way
+            remote.changes_under_way
+            or token in remote.under_way
             or token in remote.observing
             or (remote, token) in self._piggyback_opportunities
             or remote.association.is_refused
             or len(remote.under_way) + len(self._backlogs.get(remote, ()))
             >= self._limits.requests_per_session
         )
-
-    def encode_refusal(
-        self, remote: CoapsRemote, request: bytes, error: coap_error.RenderableError
-    ) -> bytes | None:
-        """Return the message that answers a plain request with an error, or None if it is too long.
-
-        Args:
-            remote: the session.
-            request: the request's bytes.
-            error: what its handler raised.
-        """
-        message: aiocoap.Message | None = error.to_message()
-        assert message is not None
-        message.remote, message.token = remote, plain.token_of(request)
-        message = _fitting(message)
-        if message is None:
-            return None
-        if outline.type_of(request) == outline.CON:
-            message.mtype, message.mid = ACK, outline.message_id_of(request)
-        else:
-            message.mtype, message.mid = NON, self.next_message_id()
-        return bytes(message.encode())
 
     def next_message_id(self) -> int:
         """Return the Message ID of the next message to any peer."""
@@ -183,6 +177,8 @@ class BoundedMessageManager(MessageManager):
         that the session cannot carry fails its request, and ends neither the session nor anything
         else on it.
         """
+        if isinstance(message, SharedMessage) and self._send_shared(message, messageerror_monitor):
+            return None
         if message.code.is_response() and self._is_suppressed(message):
             return None
         if message.code.is_request():
@@ -192,11 +188,11 @@ class BoundedMessageManager(MessageManager):
                 self.loop.call_soon(pipe.add_exception, _does_not_fit(message, most))
                 return None
             messageerror_monitor = partial(pipe.add_exception, coap_error.MessageError("rejected"))
-        elif (fitting := _fitting(message)) is None:
+        elif (fitted := fitting(message)) is None:
             self._answer_unsendable(message, messageerror_monitor)
             return None
         else:
-            message = fitting
+            message = fitted
         self._keep_acknowledgement(message)
         if self._is_notification(message):
             message.transport_tuning = aiocoap.Reliable()
@@ -206,6 +202,28 @@ class BoundedMessageManager(MessageManager):
             if message_ids is not None:
                 message_ids.append(message.mid)
         return canceller
+
+    def _send_shared(self, message: SharedMessage, stop: Callable[[], object]) -> bool:
+        """Send a notification that is the same for all observers, or return False.
+
+        It does what `send_message` does with one that fits, after the first response.
+        """
+        remote: CoapsRemote = message.remote
+        message_ids = remote.observing.get(message.token)
+        if (
+            not message_ids  # the first response was not sent, for example because of No-Response
+            or self._active_exchanges is not self._exchanges  # the context has ended
+            or (remote, message.token) in self._piggyback_opportunities
+            or not fits(message)
+        ):
+            return False
+        message.mtype, message.mid = CON, self._next_message_id()
+        message_ids.append(message.mid)
+        if remote in self._backlogs:
+            self._backlogs[remote].append((message, stop))
+        else:
+            self._send_initially(message, stop)
+        return True
 
     def _answer_unsendable(self, message: aiocoap.Message, stop: Callable[[], object]) -> None:
         """Send 5.00 in place of an answer whose options do not fit one datagram, as the last one.
@@ -400,14 +418,6 @@ class BoundedMessageManager(MessageManager):
         answer.mtype = ACK if request.mtype is CON else NON
         answer.mid = request.mid if request.mtype is CON else self._next_message_id()
         self._send_initially(answer)
-
-
-def _fitting(response: aiocoap.Message) -> aiocoap.Message | None:
-    """Return a response that fits one datagram: itself, or an error with shorter texts."""
-    if fits(response):
-        return response
-    room = response.remote.association.session.message_bytes - size_of(response)
-    return shortened(response, len(response.payload) + room)
 
 
 def _too_many_sessions() -> ProblemError:

@@ -47,8 +47,11 @@ class BoundedTokenManager(TokenManager):
             remote.observing[request.token] = deque(maxlen=NOTIFICATION_IDS)
         else:
             remote.under_way.add(request.token)
+        is_change = request.code not in (Code.GET, Code.FETCH)  # RFC 7252 §5.1, RFC 8132 §2
+        remote.changes_under_way += is_change
 
         def end() -> None:
+            remote.changes_under_way -= is_change
             if is_observation:
                 remote.observing.pop(request.token, None)
             else:
@@ -64,6 +67,11 @@ class BoundedTokenManager(TokenManager):
     def _end(self, place: tuple[bytes, object]) -> None:
         if place in self.incoming_requests:
             self.incoming_requests[place][1]()
+
+    def has_requests_to(self, remote: CoapsRemote) -> bool:
+        """Return whether a request or an observation of this side runs on a session."""
+        running = self.outgoing_requests or {}
+        return any(asked is remote for _, asked in running)
 
     def dispatch_error(self, exception: Exception, remote: object) -> None:
         """End every request to and from a remote.

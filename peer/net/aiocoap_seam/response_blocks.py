@@ -106,9 +106,8 @@ class ResponseBlocks:
         self._plain: BoundedDict[bytes, tuple[_Key, tuple[str, ...]]] = BoundedDict(
             limits.block_assemblies
         )
-        self._bodies: BoundedDict[_Key, tuple[aiocoap.Message, StoredBody]] = BoundedDict(
-            limits.block_assemblies
-        )
+        #: The data that all blocks of a stored response share, while that one is stored.
+        self._bodies: BoundedDict[_Key, StoredBody] = BoundedDict(limits.block_assemblies)
 
     @property
     def held_bytes(self) -> int:
@@ -162,13 +161,13 @@ class ResponseBlocks:
         whole = self._stored.get(key) if key is not None else None
         if key is None or whole is None:
             return None
-        made = self._bodies.get(key)
-        if made is None or made[0] is not whole:
+        body = self._bodies.get(key)
+        if body is None:
             body = _body_of(whole)
             if body is None:
                 return None
-            made = self._bodies[key] = (whole, body)
-        message = made[1].block(asked)
+            self._bodies[key] = body
+        message = body.block(asked)
         if message is not None:
             size, start = 1 << asked.size_exponent + 4, asked.number << asked.size_exponent + 4
             more = start + size < len(whole.payload)
@@ -217,7 +216,7 @@ class ResponseBlocks:
 
     def _store(self, key: _Key, whole: aiocoap.Message, request: aiocoap.Message) -> None:
         self._stored[key] = whole
-        self._bodies.pop(key, None)  # which may hold the body of an older one
+        self._bodies.pop(key, None)  # that of the response before
         numbers = {option.number for option in request.opt.option_list()}
         if request.code is Code.GET and numbers <= _PLAIN:
             options = bytes(copied(request, block2=None).opt.encode())

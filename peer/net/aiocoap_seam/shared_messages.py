@@ -1,6 +1,5 @@
 """Messages to several peers that differ in their header and token only."""
 
-import copy
 import struct
 from typing import Self
 
@@ -32,7 +31,9 @@ class SharedMessage(aiocoap.Message):
 
     def another(self) -> Self:
         """Return this message for another peer. It shares the options, which must not be set."""
-        return copy.copy(self)
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
 
     def encode(self) -> bytes:
         """Return the binary form (RFC 7252 §3)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,14 +14,24 @@ from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.address import Address
 from peer.net.association import Association, PeerAddress
-from peer.net.eviction import FairEviction, network_of
+from peer.net.eviction import FairEviction, FairSlots, network_of
 from peer.net.half_open import HalfOpen
 from peer.net.known_hosts import KnownHosts
 from peer.net.rate import HandshakeRate
 
+K = TypeVar("K")
+
 
 def seeded_eviction(seed: int = 1) -> FairEviction:
     return FairEviction(random.Random(seed).randbytes)
+
+
+def slots(holders: Mapping[K, str]) -> FairSlots[K]:
+    """The slots of holders at hosts."""
+    made: FairSlots[K] = FairSlots()
+    for holder, host in holders.items():
+        made.add(holder, host)
+    return made
 
 
 def rate(limits: Limits, seed: int = 1) -> HandshakeRate:
@@ -135,7 +145,8 @@ def test_rate_tables_are_bounded() -> None:
 def test_the_network_with_two_more_entries_loses_one_whatever_its_age() -> None:
     holders = {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.1.1"}
     found = {
-        seeded_eviction(n).victim("10.0.2.1", holders, evictable=lambda _: False) for n in range(50)
+        seeded_eviction(n).victim("10.0.2.1", slots(holders), evictable=lambda _: False)
+        for n in range(50)
     }
     assert found == {"a", "b"}
 
@@ -143,16 +154,17 @@ def test_the_network_with_two_more_entries_loses_one_whatever_its_age() -> None:
 def test_within_a_network_the_address_with_two_more_entries_loses_one() -> None:
     holders = {"a": "10.0.0.1", "b": "10.0.0.1", "c": "10.0.0.2"}
     found = {
-        seeded_eviction(n).victim("10.0.0.3", holders, evictable=lambda _: False) for n in range(50)
+        seeded_eviction(n).victim("10.0.0.3", slots(holders), evictable=lambda _: False)
+        for n in range(50)
     }
     assert found == {"a", "b"}
 
 
 def test_among_equal_networks_only_evictable_entries_are_evicted() -> None:
     holders = {number: f"10.0.{number}.1" for number in range(8)}
-    assert seeded_eviction().victim("10.0.99.1", holders, evictable=lambda _: False) is None
+    assert seeded_eviction().victim("10.0.99.1", slots(holders), evictable=lambda _: False) is None
     found = {
-        seeded_eviction(n).victim("10.0.99.1", holders, evictable=lambda one: one in (3, 5))
+        seeded_eviction(n).victim("10.0.99.1", slots(holders), evictable=lambda one: one in (3, 5))
         for n in range(50)
     }
     assert found == {3, 5}
@@ -163,12 +175,13 @@ def test_a_network_with_one_entry_evicts_none_of_another_with_one() -> None:
     holders = {"mine": "10.0.0.1", "other": "10.0.1.1", "third": "10.0.2.1"}
     for newcomer in ("10.0.0.1", "10.0.0.77"):
         found = {
-            seeded_eviction(n).victim(newcomer, holders, evictable=lambda _: True)
+            seeded_eviction(n).victim(newcomer, slots(holders), evictable=lambda _: True)
             for n in range(50)
         }
         assert found == {"mine"}
     assert (
-        seeded_eviction().victim("10.0.0.77", holders, evictable=lambda one: one != "mine") is None
+        seeded_eviction().victim("10.0.0.77", slots(holders), evictable=lambda one: one != "mine")
+        is None
     )
 
 
@@ -185,7 +198,7 @@ def test_no_eviction_makes_the_distribution_less_even(
     """
     holders = dict(enumerate(held))
     old = data.draw(st.sets(st.sampled_from(range(12))))
-    victim = seeded_eviction(seed).victim(newcomer, holders, evictable=old.__contains__)
+    victim = seeded_eviction(seed).victim(newcomer, slots(holders), evictable=old.__contains__)
     if victim is None:
         return
     loser = holders[victim]

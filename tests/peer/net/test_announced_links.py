@@ -1,4 +1,4 @@
-"""Which addresses are announced and heard on which link, in namespaces with many interfaces."""
+"""Addresses that are announced and received on each link, in namespaces with many interfaces."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from peer.net import advertiser, discovery, link_follower
 from peer.net.advertiser import Advertiser
 from peer.net.adverts import SERVICE, SUBTYPE, Advert
 from peer.net.discovery import watch
+from peer.net.tasks import cancel_all
 from tests.kit.mdns import (
     GROUP,
     PTR,
@@ -60,7 +61,7 @@ async def announced(where: Namespace, patch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 class Watch:
-    """What a client in a namespace hears."""
+    """The announcements that a client in a namespace receives."""
 
     def __init__(self, where: Namespace, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(discovery, "kernel_table", where.table)
@@ -74,8 +75,7 @@ class Watch:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        self._first.cancel()
-        await asyncio.gather(self._first, return_exceptions=True)
+        await cancel_all([self._first])
         await self._heard.aclose()
 
     async def next(self) -> Advert:

@@ -7,11 +7,19 @@ import pytest
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
+from device_app.resources.plain_resource import PlainWrites
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.net.plain import Answer
+from peer.net.plain import Answer, Done, Write
+from peer.net.problem import ProblemError
 from peer.net.remote import PeerIdentity
-from tests.kit.encoded import CON, GET, NON, encoded, sent_as
-from tests.kit.internals import count_direct_answers, direct_of, incoming_requests, remotes_of
+from tests.kit.encoded import CON, GET, NON, PUT, encoded, sent_as
+from tests.kit.internals import (
+    count_direct_answers,
+    direct_of,
+    incoming_requests,
+    remotes_of,
+    site_of,
+)
 from tests.kit.raw_client import RawClient
 from tests.kit.waiting import until
 
@@ -140,6 +148,76 @@ async def test_a_datagram_that_is_not_authentic_is_not_remembered(serve: Any) ->
     raw.send_datagram(record)
     await until(lambda: served.count("dtls-replayed-or-forged"))
     assert (len(parser), len(remote.recent), remote.recent.held_bytes) == before
+    await raw.close()
+
+
+class Switch(PlainWrites):
+    """Takes plain writes, and counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.payloads: list[bytes] = []
+
+    def answer_put(self, write: Write, _sender: PeerIdentity, /) -> Done:
+        self.payloads.append(write.payload)
+        return Done.CHANGED
+
+
+@pytest.mark.parametrize("kind", [CON, NON])
+async def test_a_plain_write_makes_no_task_and_leaves_nothing_but_its_repeat(
+    serve: Any, kind: int
+) -> None:
+    switch = Switch()
+    served = await serve(admit=admit, more={("switch",): switch})
+    raw = await RawClient.connect(served.address)
+    answers = count_direct_answers(served.server)
+    for _ in range(3):
+        raw.send(sent_as(encoded(PUT, path="switch", payload=b"on"), kind, 7))
+    await raw.handled()
+    assert [one.code for one in raw.received] == [Code.CHANGED] * (3 if kind == CON else 1)
+    assert (switch.payloads, len(answers)) == ([b"on"], 1)
+    [remote] = remotes_of(served.server)
+    assert (len(remote.recent), len(incoming_requests(served.server))) == (1, 0)
+    await raw.close()
+
+
+async def test_a_body_beyond_the_limit_is_refused_before_its_handler(serve: Any) -> None:
+    switch = Switch()
+    served = await serve(
+        admit=admit, more={("switch",): switch}, limits=Limits(request_body_bytes=10)
+    )
+    raw = await RawClient.connect(served.address)
+    for number in (10, 11):
+        raw.send(sent_as(encoded(PUT, path="switch", payload=bytes(number)), CON, number))
+        await raw.until(number - 9)
+    assert [one.code.dotted for one in raw.received] == ["2.04", "4.13"]
+    assert switch.payloads == [bytes(10)]
+    await raw.close()
+
+
+async def test_a_write_is_left_to_the_guard_and_made_once(serve: Any) -> None:
+    """`admit` says no without a reason, and `authorise` refuses: the handler is not called."""
+    switch = Switch()
+
+    def refuse(*_args: object) -> None:
+        raise ProblemError("denied", "no", "no")
+
+    served = await serve(admit=lambda *_: False, authorise=refuse, more={("switch",): switch})
+    raw = await RawClient.connect(served.address)
+    raw.send(sent_as(encoded(PUT, path="switch", payload=b"on"), CON, 1))
+    [answer] = await raw.until(1)
+    assert (answer.code, switch.payloads) == (Code.FORBIDDEN, [])
+    await raw.close()
+
+
+async def test_a_resource_that_is_removed_takes_no_plain_writes(serve: Any) -> None:
+    switch = Switch()
+    served = await serve(admit=admit, more={("switch",): switch})
+    raw = await RawClient.connect(served.address)
+    site_of(served.server).remove(("switch",))
+    raw.send(sent_as(encoded(PUT, path="switch", payload=b"on"), CON, 1))
+    [answer] = await raw.until(1)
+    assert (answer.code, switch.payloads) == (Code.NOT_FOUND, [])
     await raw.close()
 
 

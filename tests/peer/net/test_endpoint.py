@@ -66,7 +66,8 @@ async def test_invalid_datagrams_are_counted_by_kind_and_keep_the_session(
     await connection.request(get("echo"))
     sealed = next(one for one in reversed(proxy.towards_device()) if one[0] == 23)
     cases = {
-        "dtls-malformed": [b"", b"x", secrets.token_bytes(300), sealed[:-1], sealed + b"x"][1:],
+        "dtls-malformed": [b"\0", b"\x16" + secrets.token_bytes(300), sealed[:-1], sealed + b"x"],
+        "streams-not-armed": [b"x", b"\xc0" + secrets.token_bytes(300)],
         "dtls-cleartext-after-handshake": [b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28"],
         "dtls-replayed-or-forged": [
             sealed,
@@ -324,10 +325,12 @@ async def test_a_handshake_that_fails_immediately_is_counted_and_removed(
 ) -> None:
     served, proxy, connection = await connected_through_a_proxy(serve, caller)
     hello = hello_with_cookie(proxy)
-    suites = hello.index(bytes.fromhex("c02b"))
-    hello = hello[:suites] + b"\x00\x2f" + hello[suites + 2 :]
-    for suite in ("c0ac", "cca9"):
-        hello = hello.replace(bytes.fromhex(suite), b"\x00\x2f", 1)
+    suites = 59 + 1 + hello[59]  # after the random and the session ID: the cookie
+    suites += 1 + hello[suites]
+    start, offered = hello[:suites], hello[suites:]
+    for suite in ("c02b", "c0ac", "cca9"):
+        offered = offered.replace(bytes.fromhex(suite), b"\x00\x2f", 1)
+    hello = start + offered
     proxy.inject_to_device(hello[:27] + secrets.token_bytes(32) + hello[59:])
     await complete_round_trip(connection, served)
     assert count(served, "handshakes-failed") == 1

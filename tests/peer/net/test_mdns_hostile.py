@@ -376,3 +376,31 @@ async def test_all_adverts_with_one_device_id_are_reported(
         assert {advert.device_id for advert in found} == {DEVICE_ID}
         assert sum(map(is_honest, found)) == 1
         assert len([one for one in reported if one.host != HOST]) == 20
+
+
+# ------------------------------------------------------------ two devices with one host name
+
+
+async def test_digits_of_a_start_count_only_with_addresses_of_the_same_datagram(
+    lan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A responder may send its TXT record and its addresses in separate datagrams."""
+    texts = [text_record(st=f"0000000{number}") for number in (1, 2)]
+    whole = [
+        service_records(text, address=f"192.0.2.{number}")
+        for number, text in zip((1, 3), texts, strict=True)
+    ]
+    async with searching(lan, monkeypatch) as search:
+        with lan.device.inside(), mdns_sender("192.0.2.1") as neighbour:
+            again = service_records(text_record(st="00000004"), address="192.0.2.3")
+            for records in (*whole, whole[0][:1], whole[1][1:], again):
+                neighbour.send(packet(records))
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                heard = [await search.changes.get() for _ in range(5)]
+    assert [(one.start, len(one.addresses)) for one in heard] == [
+        ("00000001", 1),
+        ("00000002", 1),
+        ("", 2),
+        ("", 1),
+        ("00000004", 1),  # with nothing else that is new
+    ]

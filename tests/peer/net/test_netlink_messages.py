@@ -8,6 +8,7 @@ import sys
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from peer.net.netlink_messages import TableParser
+from tests.kit.imports import without_coverage
 
 ALONE = """
 import sys
@@ -15,7 +16,9 @@ from peer.net.interfaces import kernel_table
 assert kernel_table().by_index
 loaded = [name for name in sys.modules if name.partition(".")[0] == "pyroute2"]
 assert loaded == [], loaded
-assert "unittest" not in sys.modules
+assert not {"unittest", "multiprocessing", "pickle"} & sys.modules.keys()
+import multiprocessing
+assert multiprocessing.Process is not None
 import pyroute2
 assert pyroute2.IPRoute is not None
 assert kernel_table().by_index
@@ -31,7 +34,11 @@ assert kernel_table().by_index
 
 def run(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        env=without_coverage(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from peer.errors import Malformed
 from peer.limits import DEFAULT_LIMITS
 from peer.net.aiocoap_seam.parsing import OPTION_LENGTHS, InvalidOption, decode_untrusted
-from peer.net.outline import Outline, TooLarge, outline_untrusted
+from peer.net.outline import (
+    ACK,
+    EMPTY,
+    Outline,
+    TooLarge,
+    is_empty_acknowledgement,
+    outline_untrusted,
+)
 from tests.kit.coap_numbers import forget_all_but, known_numbers
 
 HEAD = b"\x40\x01\x12\x34"  # CON GET
@@ -236,3 +243,18 @@ def test_the_work_is_linear_in_the_options_and_bounded_per_message() -> None:
     whole = cost(HEAD + b"\x00" * 64)
     assert cost(HEAD + b"\x00" * 16_000) < whole
     assert cost(HEAD + b"\x00" * 1_400) < 2 * whole
+
+
+@given(MESSAGES)
+@example(b"\x60\x00\x12\x34")
+@example(b"\x60\x00\x12")
+@example(b"\x60\x00\x12\x34\xff")
+@example(b"\x61\x00\x12\x34")
+@example(b"\x20\x00\x12\x34")
+@example(b"\x70\x00\x12\x34")
+def test_an_empty_acknowledgement_is_recognised_by_its_bytes(data: bytes) -> None:
+    expected = False
+    with suppress(Malformed):
+        found = outline_untrusted(data, DEFAULT_LIMITS)
+        expected = (found.type, found.code) == (ACK, EMPTY)
+    assert is_empty_acknowledgement(data) is expected

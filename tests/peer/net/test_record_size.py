@@ -168,7 +168,7 @@ async def test_a_request_that_cannot_be_sent_fails_alone(scene: Scene) -> None:
 
 
 async def test_a_message_that_openssl_refuses_does_not_end_the_session(scene: Scene) -> None:
-    """Whatever passes the checks above: the session checks each message again."""
+    """The session checks each message again, after the checks above."""
     (theirs,) = endpoint_of(scene.served.server).associations()
     theirs.session.record_bytes = 512
     with pytest.raises(MessageNotSent):

@@ -1,4 +1,4 @@
-"""Which stored response a request for a later block gets (RFC 7959, RFC 8132 §2), raw."""
+"""The stored response to which a later block belongs (RFC 7959, RFC 8132 §2), on the wire."""
 
 from functools import partial
 from typing import Any

@@ -9,7 +9,8 @@ import pytest
 from aiocoap.numbers.codes import Code
 
 from peer.errors import ObservationEnded, Unreachable
-from peer.identity import Identity
+from peer.identity import Fingerprint, Identity
+from peer.net import endpoint
 from peer.net.client import CoapsClient
 from tests.kit.internals import incoming_requests, messages_of, unacknowledged
 from tests.kit.waiting import until
@@ -131,3 +132,44 @@ async def test_the_hook_runs_for_every_session_when_the_server_closes(
         outcomes = await asyncio.gather(*asking, return_exceptions=True)
     assert all(isinstance(one, Unreachable) for one in outcomes)
     assert sorted(ended) == [1, 2, 3]
+
+
+async def test_sessions_end_in_steps_and_their_tickets_at_once(
+    serve: Any, caller: CoapsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "SESSIONS_ENDED_PER_STEP", 2)
+    served = await serve()
+    pinned = served.identity.fingerprint
+    ending = [await caller.connect(served.address, pinned=pinned) for _ in range(5)]
+    steps = served.server.ending_sessions(lambda _key: True)
+    later = await caller.connect(served.address, pinned=pinned)
+    assert not later.resumed
+    left = []
+    for step in steps:
+        left.append(len(served.server.sessions()))
+        assert (await later.request(get("value"))).payload == b"0"  # others are served in between
+        assert step == (2 if left[-1] > 1 else 1)
+    assert left == [4, 2, 1]
+    assert not any(one.is_open for one in ending)
+    assert later.is_open
+
+
+async def test_a_step_looks_at_some_sessions_and_a_closed_one_is_not_counted(
+    serve: Any, caller: CoapsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "SESSIONS_JUDGED_PER_STEP", 2)
+    served = await serve()
+    connections = [await caller.connect(served.address, pinned=None) for _ in range(5)]
+    seen: list[Fingerprint] = []
+
+    def none_of(key: Fingerprint) -> bool:
+        seen.append(key)
+        return False
+
+    steps = served.server.ending_sessions(none_of)
+    await connections[0].close()
+    await until(lambda: len(served.server.sessions()) == 4)
+    assert next(steps) == 0
+    assert len(seen) == 1
+    assert sum(steps) == 0
+    assert len(seen) == 4

@@ -1,21 +1,24 @@
 """A state that is the same for all observers: rendered once, authorized and numbered for each."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import aiocoap
 from aiocoap.numbers.codes import Code
 
 from peer.identity import Identity
 from peer.limits import SHARED_STATES, Limits
+from peer.net.aiocoap_seam.shared_messages import SharedMessage
 from peer.net.problem import ProblemError
 from peer.net.remote import peer_of
-from tests.kit.internals import observations_of
+from peer.net.shared_states import SharedStates
+from tests.kit.internals import observations_of, unacknowledged
 from tests.kit.raw_client import GET, RawClient, message
 from tests.kit.waiting import until
 
 OBSERVERS = 5
 URI_QUERY = 15
+NO_RESPONSE = 258
 PATIENT = Limits(ack_timeout_seconds=600)
 
 
@@ -193,3 +196,89 @@ async def test_a_shared_state_is_retransmitted_to_each_with_its_own_token(serve:
         assert (first.mid, first.token, first.payload) == (again.mid, again.token, again.payload)
         assert first.token == bytes([number])
     await end(raws)
+
+
+async def shared_by_two(served: Any) -> list[RawClient]:
+    """Two observers. Each state is rendered for one of them, and the other gets the same."""
+    return [await observer(served, number) for number in range(2)]
+
+
+async def test_a_shared_state_waits_behind_a_response_that_is_not_acknowledged(serve: Any) -> None:
+    """One confirmable message at a time (NSTART, RFC 7252 §4.7)."""
+    served = await serve(same_for_all=True, limits=PATIENT)
+    raws = await shared_by_two(served)
+    for raw in raws:
+        raw.send(message(GET, "late", number=2, token=b"l"))
+        await raw.until(2)  # the request is acknowledged
+    served.late.due.set()
+    for raw in raws:
+        await raw.until(3)
+    served.value.set(1)
+    for raw in raws:
+        await raw.handled()
+        assert len(raw.received) == 3
+    for raw in raws:
+        raw.acknowledge(raw.received[2].mid)
+        assert (await raw.until(4))[3].payload == b"1"
+    await end(raws)
+
+
+async def test_a_reset_of_a_shared_state_ends_that_observation_alone(serve: Any) -> None:
+    """Also if it was acknowledged before."""
+    served = await serve(same_for_all=True, limits=PATIENT)
+    raws = await shared_by_two(served)
+    served.value.set(1)
+    for left, raw in ((1, raws[0]), (0, raws[1])):
+        number = (await raw.until(2))[1].mid
+        raw.acknowledge(number)
+        raw.send(b"\x70\x00" + number.to_bytes(2))
+        await raw.handled()
+        assert len(observations_of(served.value)) == left
+        assert unacknowledged(served.server) == left
+    await end(raws)
+
+
+async def test_the_acknowledgement_of_another_session_has_no_effect(serve: Any) -> None:
+    served = await serve(same_for_all=True, limits=PATIENT)
+    first, second = await shared_by_two(served)
+    served.value.set(1)
+    found = (await first.until(2))[1], (await second.until(2))[1]
+    first.acknowledge(found[1].mid)
+    second.acknowledge(found[1].mid + 1)
+    await first.handled()
+    await second.handled()
+    assert unacknowledged(served.server) == 2
+    second.acknowledge(found[1].mid)
+    await second.handled()
+    assert unacknowledged(served.server) == 1
+    await end([first, second])
+
+
+async def test_an_observer_that_wants_no_response_gets_no_shared_state(serve: Any) -> None:
+    """It asks for none of class 2 (RFC 7967 §2.1); its registration is acknowledged at most."""
+    served = await serve(same_for_all=True, limits=PATIENT)
+    first, *silent = [await observer(served, 0)] + [
+        await RawClient.connect(served.address) for _ in range(3)
+    ]
+    option = ((NO_RESPONSE, b"\x02"),)
+    for raw in silent:
+        raw.send(message(GET, "value", number=1, token=b"s", observe=0, options=option))
+    await until(lambda: len(observations_of(served.value)) == 4)
+    for change in (1, 2):
+        served.value.set(change)
+        await notified([first], change + 1)
+    for raw in silent:
+        await raw.handled()
+        assert not [one for one in raw.received if one.code.is_response()]
+    await end([first, *silent])
+
+
+def test_a_change_forgets_each_rendering() -> None:
+    """An observer that has not been notified of the state before must not get that one instead."""
+    states, kept = SharedStates(), cast(SharedMessage, object())
+    states.keep("key", kept, version=states.version)
+    assert states.find("key") is kept
+    states.changed()
+    assert states.find("key") is None
+    states.keep("key", kept, version=states.version - 1)
+    assert states.find("key") is None, "it was rendered before the change"

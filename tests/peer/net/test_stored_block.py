@@ -56,10 +56,11 @@ class Big(Resource):
         super().__init__()
         self.size = size
         self.rendered = 0
+        self.first = 0
 
     async def render_get(self, _request: aiocoap.Message) -> aiocoap.Message:
         self.rendered += 1
-        body = bytes(number % 251 for number in range(self.size))
+        body = bytes((number + self.first) % 251 for number in range(self.size))
         return aiocoap.Message(payload=body, content_format=42, max_age=7)
 
 
@@ -142,6 +143,28 @@ async def test_later_blocks_are_sent_without_aiocoap(serve: Any) -> None:
     assert [one.opt.block2.more for one in raw.received if one.opt.block2] == [True] * 4 + [False]
     assert {(one.opt.content_format, one.opt.max_age) for one in raw.received} == {(42, 7)}
     assert (len(answers), big.rendered) == (4, 1)
+    await raw.close()
+
+
+async def test_a_block_is_of_the_state_that_was_stored_last(serve: Any) -> None:
+    """The bytes of the state before are not used again, nor those of one that was displaced."""
+    big = Big()
+    limits = Limits(block_assemblies=2)
+    served = await serve(admit=admit_all, limits=limits, more={("big",): big})
+    raw = await RawClient.connect(served.address)
+    answers = count_direct_answers(served.server)
+    count = 0
+    for first, others in ((0, 0), (100, 0), (200, 3), (30, 0)):
+        big.first = first
+        queries = [b"%d" % number for number in range(others)]
+        for query, number in [*((one, 0) for one in queries), (b"same", 0), (b"same", 1)]:
+            count += 1
+            raw.send(asking(number, mid=count, options=[(URI_QUERY, query)]))
+            await raw.until(count)
+        earlier, later = (one.payload for one in raw.received[-2:])
+        assert earlier + later == bytes((number + first) % 251 for number in range(2048))
+        assert raw.received[-1].opt.etag == raw.received[-2].opt.etag
+    assert len(answers) == 4
     await raw.close()
 
 

@@ -171,6 +171,7 @@ class Alternating:
         self._interfaces = interfaces
         self.local_address = socket.local_address
         self.close = socket.close
+        self.is_reading = socket.is_reading
 
     def send(self, data: bytes, to: Address, *, source: str = "", ifindex: int = 0) -> bool:
         self._links.resolve(to.host, next(self._interfaces))

@@ -1,9 +1,12 @@
 """UDP sockets and addresses: arrival data, sending, ICMP errors and name resolution."""
 
+import asyncio
 import errno
 import logging
+import os
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from peer.limits import MAX_DATAGRAM_BYTES, MAX_LOGGED_PEERS
 from peer.net import linux_socket
 from peer.net.address import Address, resolve
 from peer.net.datagram import Datagram
+from peer.net.linux_socket import open_bound
 from peer.net.udp import UdpSocket
 from tests.kit.sockets import ScriptedSocket
 from tests.kit.waiting import until
@@ -416,3 +420,34 @@ def test_the_layout_of_the_ancillary_data_matches_the_kernel() -> None:
     assert linux_socket.arrival(((41, 50, six), (41, 52, hops))) == ("192.0.2.1", 7, 3)
     assert linux_socket.arrival(()) == ("", 0, None)
     assert linux_socket.arrival(((1, 1, b"something else"),)) == ("", 0, None)
+
+
+async def test_a_socket_tells_whether_it_is_read(sockets: Any, inbox: Any) -> None:
+    read = sockets.bind("127.0.0.1", inbox)
+    sender = sockets.bind("127.0.0.1", inbox)
+    for number in range(3):  # those that wait are not lost
+        sender.send(bytes([number]), read.local_address)
+        assert read.is_reading()
+    assert [(await inbox.datagram()).data for _ in range(3)] == [b"\0", b"\1", b"\2"]
+    read.close()
+    assert not read.is_reading()
+
+
+@pytest.mark.parametrize("fault", ["no reader", "closed", "another socket", "another file"])
+async def test_a_socket_that_a_fault_has_stopped_is_not_read(
+    sockets: Any, inbox: Any, fault: str, tmp_path: Path
+) -> None:
+    sock = open_bound("127.0.0.1", 0)
+    number, loop = sock.fileno(), asyncio.get_running_loop()
+    read = sockets.own(sock, inbox)
+    assert read.is_reading()
+    with open_bound("127.0.0.1", 0) as other, (tmp_path / "file").open("wb") as file:
+        if fault == "no reader":
+            assert loop.remove_reader(number)
+        elif fault == "closed":
+            os.close(number)
+        else:
+            os.dup2(other.fileno() if fault == "another socket" else file.fileno(), number)
+        assert not read.is_reading()
+        if fault == "closed":
+            os.dup2(other.fileno(), number)  # so that the end of the test closes nothing else
