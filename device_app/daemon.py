@@ -1,23 +1,27 @@
 """The daemon process: signals, readiness, questions at its terminal, and restarts after a reset."""
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import assert_never
 
-from device_app import collector
 from device_app.app import App
 from device_app.console.pairing_console import ceremony_view, window_view
+from device_app.console.reloader import report_passed_over
 from device_app.console.views import StatusAnswer
-from device_app.errors import AppError
-from device_app.notify import notify
+from device_app.errors import OwnerError
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.service import PairingService
-from device_app.reloader import report_passed_over
+from device_app.process import collector
+from device_app.process.log_destination import SYSTEMD_JOURNAL, own_log
+from device_app.process.notify import ServiceManager
+from device_app.process.watchdog import Watchdog
 from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
 from device_app.terminal import output
@@ -40,7 +44,7 @@ def protect(paths: Paths) -> None:
     (PR_SET_DUMPABLE, prctl(2)). Call this before anything is opened.
 
     Raises:
-        AppError: the daemon cannot run as that owner.
+        OwnerError: the daemon cannot run as that owner.
     """
     try:
         if (owner := files.other_owner(paths.state)) is not None:
@@ -54,7 +58,7 @@ def protect(paths: Paths) -> None:
         if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl")
     except OSError as error:
-        raise AppError(
+        raise OwnerError(
             f"the daemon cannot run as the owner of {paths.state}: {error.strerror or error}",
             advice="Start it as that user, with a Python that this user can read.",
         ) from error
@@ -76,26 +80,42 @@ async def run(
     """
     report_passed_over(paths)
     stop = asyncio.Event()
+    manager = ServiceManager(os.environ)
+    # Events belong where the log is: a daemon on a terminal leaves the journal alone.
+    systemd_journal = SYSTEMD_JOURNAL if own_log()["kind"] == "journal" else None
     has_terminal = sys.stdin.isatty()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _ignore_hang_up)
     while not stop.is_set():
-        app = await App.start(paths, settings)
+        app = await App.start(paths, settings, manager=manager, systemd_journal=systemd_journal)
         loop.add_signal_handler(signal.SIGHUP, _hang_up, app, stop, has_terminal)
         try:
             await app.open_first_window(pair=pair)
             on_ready(app.status())
             _attend_pairing(app, quiet=quiet)
-            notify(f"READY=1\nMAINPID={os.getpid()}", os.environ)
-            with collector.settled():
+            summary = app.device_status.summary
+            manager.ready(summary())
+            watchdog = Watchdog(manager, is_serving=app.server.is_serving, summary=summary)
+            with collector.settled(), contextlib.closing(watchdog), contextlib.ExitStack() as ends:
+                report = partial(_report_change, manager, summary)
+                ends.callback(app.pairing.events.subscribe(report))
                 await _first_of(stop, app.was_reset)
             if stop.is_set():
-                notify("STOPPING=1", os.environ)
+                manager.stopping()
+            else:
+                manager.reloading()  # until the next device is ready
         finally:
             loop.add_signal_handler(signal.SIGHUP, _ignore_hang_up)
             await app.close()
+
+
+def _report_change(
+    manager: ServiceManager, summary: Callable[[], str], _event: PairingEvent
+) -> None:
+    """Keep the status true without a wait for the next turn of the watchdog."""
+    manager.changed(summary())
 
 
 def _ignore_hang_up() -> None:

@@ -7,13 +7,14 @@ from typing import TypedDict, Unpack
 
 import click
 
-from device_app import logs
 from device_app.access.bodies import KeyRequest, UserRequest
 from device_app.commands.common import CommandLine
 from device_app.commands.verbs import Verb
-from device_app.console import offline
+from device_app.console import interrupted_restore, offline
 from device_app.console.console import Console
 from device_app.console.views import StatusAnswer, WindowView
+from device_app.errors import RESTART_IS_USELESS, NoStart
+from device_app.process import logs
 from device_app.settings.config import Settings
 from device_app.terminal import output
 from device_app.terminal.render_status import banner_lines, clock_lines, id_and_fingerprint_lines
@@ -45,6 +46,7 @@ def init(cli: CommandLine, *, name: str | None, owners: tuple[str, ...], force: 
     no pairing window opens by itself. `handfast fingerprint` shows it there.
     """
     requests = [_owner(text) for text in owners]
+    cli.note_own_files()
     answer = offline.init(cli.paths, name=name, force=force)
     for request in requests:
         cli.do(Console.users_add, body=request)
@@ -109,11 +111,22 @@ def run(cli: CommandLine, /, *, pair: bool, **options: Unpack[_RunOptions]) -> N
     opens the window by itself.
 
     Options take precedence over the configuration file.
+
+    The exit code is 2 if a start cannot succeed before someone corrects the settings, a policy, a
+    module, the key or the version of the store. A service manager then need not try again.
     """
+    try:
+        _run(cli, pair=pair, **options)
+    except RESTART_IS_USELESS as error:
+        raise NoStart(error) from error
+
+
+def _run(cli: CommandLine, *, pair: bool, **options: Unpack[_RunOptions]) -> None:
     from device_app import daemon  # noqa: PLC0415  # other verbs start faster without it
     from peer.net import key_log  # noqa: PLC0415  # the same
 
     logs.set_up(cli.verbosity)
+    interrupted_restore.finish_interrupted(cli.paths)
     daemon.protect(cli.paths)
     key_log.start(os.environ)
     settings = _with_options(offline.settings(cli.paths), **options)

@@ -11,7 +11,7 @@ from device_app.commands.common import CommandLine
 from device_app.commands.verbs import Verb
 from device_app.errors import AppError, NoDaemon
 from device_app.limits import LOG_TAIL_BYTES
-from device_app.log_destination import LogView
+from device_app.process.log_destination import LogView
 from device_app.terminal import output
 from peer.terminal.exit_codes import ExitCode
 from peer.terminal.text import on_one_line

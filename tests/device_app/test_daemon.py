@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import signal
-import socket
 import stat
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from device_app.cli import main
-from device_app.console import control_server
+from device_app.console import control_access
 from device_app.console.control_client import call
 from device_app.console.control_server import ControlServer
 from device_app.errors import AppError, NoDaemon
 from peer.errors import ObservationEnded
+from peer.terminal.exit_codes import ExitCode
 from tests.kit.daemon import command, environment, run, run_process
 from tests.kit.device import Caller
 
@@ -386,22 +386,11 @@ async def test_reset_removes_all_users(kit: Kit, *, keep: bool) -> None:
     assert (await caller.ask("GET", "/hello")).reason == "not-paired"
 
 
-async def test_the_service_manager_is_notified_of_start_and_stop(kit: Kit, tmp_path: Path) -> None:
-    path = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(path))
-        listener.settimeout(15)
-        daemon = await kit.daemon(env={"NOTIFY_SOCKET": str(path)})
-        assert listener.recv(100) == f"READY=1\nMAINPID={daemon.pid}".encode()
-        await daemon.stop()
-        assert listener.recv(100) == b"STOPPING=1"
-
-
 async def test_an_invalid_configuration_prevents_the_start_and_names_the_line(kit: Kit) -> None:
     kit.home.mkdir()
     (kit.home / "device.toml").write_text('[pairing]\nrole = "king"\n', encoding="utf-8")
     refused = await run_process(kit.home, "run", "--port", "0")
-    assert refused.code == 1
+    assert refused.code == 2
     assert "device.toml:2" in refused.err
     assert "Traceback" not in refused.err
 
@@ -424,14 +413,6 @@ async def test_the_control_socket_accepts_only_the_daemons_user_and_root(
         tmp_path / ("deep" * 40) / "control.sock"
     )  # longer than the 108 bytes of a socket address
     server = await ControlServer.start(path, {"ask": answers, "fail": fails})
-    clients: list[int] = []
-    peer_uid = control_server.peer_uid
-
-    def noted(writer: asyncio.StreamWriter) -> int:
-        clients.append(peer_uid(writer))
-        return clients[-1]
-
-    monkeypatch.setattr(control_server, "peer_uid", noted)
     try:
         assert await call(path, "ask", {}) == {"fine": True}
         with pytest.raises(AppError, match="does not know"):
@@ -439,10 +420,11 @@ async def test_the_control_socket_accepts_only_the_daemons_user_and_root(
         with pytest.raises(AppError, match="failed to do this") as caught:
             await call(path, "fail", {})
         assert "secret" not in str(caught.value) + caught.value.advice
-        assert clients == [os.getuid()] * 3
-        monkeypatch.setattr(control_server, "peer_uid", lambda _writer: os.getuid() + 1)
-        with pytest.raises(AppError, match="exited before"):
+        other = control_access.Credentials(os.getuid() + 1, os.getgid())
+        monkeypatch.setattr(control_access.Credentials, "of", lambda _sock: other)
+        with pytest.raises(AppError, match="may not use this device's console") as refused:
             await call(path, "ask", {})
+        assert refused.value.code == ExitCode.DENIED
     finally:
         await server.close()
     with pytest.raises(NoDaemon):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from device_app import log_destination
 from device_app.console import device_status
+from device_app.process import log_destination
 from tests.kit.daemon import HOST, command, environment, run
 from tests.kit.device import Kit
 from tests.kit.process import Program
@@ -31,7 +31,7 @@ def program(folder: Path, name: str, script: str) -> None:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[int]:
+def systemd_journal(tmp_path: Path) -> Iterator[int]:
     """A descriptor that stands for a stream to systemd's journal."""
     with (tmp_path / "stream").open("wb") as stream:
         yield stream.fileno()
@@ -54,9 +54,9 @@ def place(kind: str, name: str = "", *, user: bool = False) -> log_destination.L
         ("0::/\n", "", False),
     ],
 )
-def test_a_service_of_systemd_logs_to_the_journal(
+def test_a_service_logs_to_the_systemd_journal(
     tmp_path: Path,
-    journal: int,
+    systemd_journal: int,
     monkeypatch: pytest.MonkeyPatch,
     cgroup: str,
     unit: str,
@@ -64,17 +64,17 @@ def test_a_service_of_systemd_logs_to_the_journal(
 ) -> None:
     (tmp_path / "cgroup").write_text(cgroup)
     monkeypatch.setattr(log_destination, "CGROUP", tmp_path / "cgroup")
-    status = os.fstat(journal)
+    status = os.fstat(systemd_journal)
     stream = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-    found = log_destination.log_destination(stream, descriptor=journal)
+    found = log_destination.log_destination(stream, descriptor=systemd_journal)
     assert found == place("journal", unit, user=user)
     # a service may redirect standard error elsewhere, and the variable is inherited
     other = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino + 1}"}
-    found = log_destination.log_destination(other, descriptor=journal)
+    found = log_destination.log_destination(other, descriptor=systemd_journal)
     assert found == place("file", str(tmp_path / "stream"))
 
 
-def test_other_destinations_are_told_apart() -> None:
+def test_other_destinations_are_distinguished() -> None:
     terminal, slave = os.openpty()
     reading, writing = os.pipe()
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -122,7 +122,7 @@ async def test_a_daemon_reports_the_file_of_its_log_and_its_last_lines_are_shown
 
 
 @pytest.mark.parametrize("user", [False, True])
-async def test_the_journal_of_the_unit_is_shown(
+async def test_the_systemd_journal_of_the_unit_is_shown(
     kit: Kit, programs: Path, monkeypatch: pytest.MonkeyPatch, *, user: bool
 ) -> None:
     monkeypatch.setattr(device_status, "own_log", lambda: place("journal", "a.service", user=user))

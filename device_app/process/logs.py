@@ -1,13 +1,28 @@
-"""The daemon's log on stderr, with a rate limit so that no client can flood it."""
+"""The daemon's log on stderr, with a rate limit so that no client can flood it.
+
+In systemd's journal each line has a priority, so that `journalctl -p warning` finds it.
+"""
 
 import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import Final
 
 from device_app.limits import LOG_BURST_RECORDS, LOG_PERIOD_SECONDS, LOG_SOURCE_LINES
+from device_app.process.log_destination import own_log, with_priority
 from peer.bounded_dict import BoundedDict
 from peer.terminal.log_format import EscapingFormatter
+
+_FORMAT: Final = "%(levelname).1s %(name)s: %(message)s"
+
+
+class PriorityFormatter(EscapingFormatter):
+    """A formatter for systemd's journal: each line begins with the priority of the record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format and escape the record. No text in it changes the priority of a line."""
+        return with_priority(super().format(record), record.levelno)
 
 
 class LogLimiter(logging.Filter):
@@ -46,7 +61,8 @@ def set_up(verbosity: int) -> None:
     """
     level = {-1: logging.ERROR, 0: logging.INFO}.get(verbosity, logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(EscapingFormatter("%(levelname).1s %(name)s: %(message)s"))
+    for_systemd = own_log()["kind"] == "journal"
+    handler.setFormatter((PriorityFormatter if for_systemd else EscapingFormatter)(_FORMAT))
     handler.addFilter(LogLimiter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

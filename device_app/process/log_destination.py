@@ -4,6 +4,7 @@ The daemon writes to standard error and leaves the rest to what has started it. 
 "to the log" has to know where that is.
 """
 
+import logging
 import os
 import stat
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypedDict
 
+#: The socket of journald.
+SYSTEMD_JOURNAL: Final = Path("/run/systemd/journal/socket")
 CGROUP: Final = Path("/proc/self/cgroup")
 _USER_MANAGER: Final = "user@"
 _SERVICE: Final = ".service"
@@ -46,6 +49,23 @@ def log_destination(environ: Mapping[str, str], *, descriptor: int = 2) -> LogVi
     if found.st_rdev == Path(os.devnull).stat().st_rdev and stat.S_ISCHR(found.st_mode):
         return {"kind": "nowhere", "name": "", "user": False}
     return {"kind": "program", "name": "", "user": False}
+
+
+def with_priority(text: str, level: int) -> str:
+    """Return lines for systemd's journal, each with the priority of a level of `logging`.
+
+    See sd-daemon(3). The journal reads one priority at the begin of each line.
+    """
+    return "\n".join(f"<{_priority(level)}>{line}" for line in text.split("\n"))
+
+
+def _priority(level: int) -> int:
+    """Return the priority of syslog(3)."""
+    if level >= logging.ERROR:
+        return 3
+    if level >= logging.WARNING:
+        return 4
+    return 6 if level >= logging.INFO else 7
 
 
 def own_log() -> LogView:

@@ -1,0 +1,1 @@
+"""The process and the system that runs it: log, service manager, watchdog, garbage collector."""
