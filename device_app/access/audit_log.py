@@ -11,6 +11,7 @@ from dataclasses import replace
 from device_app.access.clock import SystemClocks
 from device_app.access.event_budget import EventBudgets
 from device_app.access.event_kind import EventKind
+from device_app.access.operators import current_operator, detail_by
 from device_app.access.store_writer import StoreWriter
 from device_app.limits import WINDOW_EVENTS
 from iam.audit import Event
@@ -53,8 +54,11 @@ class AuditLog:
     ) -> Event:
         """An event of now, not yet written.
 
-        It must not hold a secret: it takes fingerprints, never a key, a token or a code.
+        It must not hold a secret: it takes fingerprints, never a key, a token or a code. The detail
+        of an event of the console, or of no actor, begins with the operator if there is one.
         """
+        if actor in {CONSOLE, ""} and (operator := current_operator()) is not None:
+            detail = detail_by(operator, detail)
         return Event(
             kind=kind.value,
             boot=self._clocks.boot_id,

@@ -22,6 +22,7 @@ from iam.store import Store
 
 OPEN_WINDOW: Final = "Pairing:OpenWindow"
 CREATE_INVITE: Final = "Iam:CreateInvite"
+CONNECT: Final = "Remote:Connect"
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -51,19 +52,20 @@ class Authority:
         """Put limits of users, keys and invites into force. They remove nothing that exists."""
         self.rules = Rules(self.access.roles, limits)
 
-    def subject(self, fingerprint: str) -> Subject:
-        """The subject that this key is at this time.
+    def subject(self, fingerprint: str, now: float | None = None) -> Subject:
+        """The subject that this key is now. `now` is the clock's time, if it was read already.
 
         Each request asks for its subject several times, so subjects with access are remembered
         until the store has another state.
         """
-        state, now = self._store.state, self._clock.now()
+        state = self._store.state
+        if now is None:
+            now = self._clock.now()
         if state is not self._state:
             self._state, self._subjects = state, {}
-        if (known := self._subjects.get(fingerprint)) is not None:
-            start, end, subject = known
-            if start <= now < end:
-                return subject
+        known = self._subjects.get(fingerprint)
+        if known is not None and known[0] <= now < known[1]:
+            return known[2]
         subject = self.access.subject(state, fingerprint, now)
         if subject.user is not None:
             if len(self._subjects) >= SUBJECTS_REMEMBERED:

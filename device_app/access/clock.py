@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,27 +29,24 @@ from iam.attributes import CLOCK
 from peer.terminal.durations import format_time_utc
 
 _log = logging.getLogger("handfast.clock")
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+#: The kernel's file with the ID of this start of the machine. A sandbox may hide it.
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 #: A system clock that shows a time before this software was written has not been set.
 PLAUSIBLE_FROM: Final = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 CLOCK_ADVICE: Final = "If the system's clock is right now: `handfast-device clock --trust-system`."
 
 
-def wall_clock() -> float:
-    """The system's time in seconds since 1970; on a board it may be wrong and may jump."""
-    return time.time()  # noqa: TID251  # the daemon's one reading, passed on as an argument
-
-
-def boot_clock() -> float:
-    """Seconds since the boot, including those that the machine slept; it cannot be set."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+#: The system's time in seconds since 1970; on a board it may be wrong and may jump.
+wall_clock: Final[Callable[[], float]] = time.time  # noqa: TID251 - passed on as an argument
+#: Seconds since the boot, including those that the machine slept; it cannot be set.
+boot_clock: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 def boot_id() -> str:
     """The kernel's ID of this start of the machine, or nothing where there is none."""
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        return BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
@@ -79,7 +77,7 @@ class Clock:
         running = self._floor + (at - self._since)
         if wall < running:
             return running
-        if running >= PLAUSIBLE_FROM and wall - running > CLOCK_JUMP_SECONDS:
+        if wall - running > CLOCK_JUMP_SECONDS and running >= PLAUSIBLE_FROM:
             self._jump = running, wall
         self._floor, self._since = wall, at
         return wall

@@ -18,7 +18,7 @@ class EventKind(StrEnum):
     INVITE_REDEEMED = "invite-redeemed"
     INVITE_REFUSED = "invite-refused"
     INVITE_WITHDRAWN = "invite-withdrawn"
-    # Pairing. Those up to REGISTERED are `peer.pairing.ceremony.EventKind`.
+    # Pairing. Those up to REGISTERED are `peer.pairing.events.EventKind`.
     WINDOW_OPENED = "window-opened"
     WINDOW_CLOSED = "window-closed"
     CEREMONY_STARTED = "ceremony-started"
@@ -40,7 +40,11 @@ class EventKind(StrEnum):
     POLICY_REFUSED = "policy-refused"
     STORE_RECOVERED = "store-recovered"
     STORE_RESTORED = "store-restored"
+    RESTORED = "restored"
     STORE_CONFIRMED = "store-confirmed"
     IDENTITY_REPLACED = "identity-replaced"
     IDENTITY_ELSEWHERE = "identity-elsewhere"
     FACTORY_RESET = "factory-reset"
+    REMOTE_ATTACHED = "remote-attached"
+    REMOTE_DETACHED = "remote-detached"
+    REMOTE_ROTATED = "remote-rotated"

@@ -6,11 +6,14 @@ missing, and gets 4.04 and 4.05 only where some right exists.
 
 A decision considers, beside the subject:
 
-- the connection: local or not, address, interface, and the device's time while it is known;
+- the connection: local or not, address, interface, path, and the device's time while it is known;
 - the target that the path names. A user who does not exist counts as one of any role, so that a
   subject without rights about all users does not learn which users exist;
 - the attributes of an application's resource. They cannot override the others, and are not asked
   for if the key has no user.
+
+Over a remote path, each request also needs the right `Remote:Connect`, by the path of that moment:
+the device could not know whether it would be direct or relayed when it let the client connect.
 
 If the target is in the body (`PathRule.late`), the request passes if the action is possible for
 some target, and its handler calls `require` after reading the body.
@@ -25,10 +28,11 @@ from typing import Final, assert_never
 import aiocoap
 
 from device_app.access.access_control import AccessControl
+from device_app.access.authority import CONNECT
 from device_app.access.error_answers import error_answers
-from device_app.access.path_rules import Attributes, Path, PathRule, PathRules
+from device_app.access.path_rules import Attributes, Path, PathRule, PathRules, no_target
 from device_app.access.targets import user_targets
-from iam.attributes import is_own, merged
+from iam.attributes import PATH, is_own, merged
 from iam.builtin import OWNER, UNPAIRED
 from iam.errors import Denied, TooMany
 from iam.model import Inactive, Subject
@@ -40,8 +44,10 @@ from peer.net.aiocoap_seam.copies import copied
 from peer.net.problem import ProblemError
 from peer.net.remote import PeerIdentity, peer_of
 from peer.net.request_options import method_name
+from peer.net.session_route import SessionRoute
 
 _log = logging.getLogger("handfast.guard")
+_REMOTE: Final = frozenset({SessionRoute.DIRECT, SessionRoute.RELAY})
 _PAIR_ADVICE: Final = (
     "Pair first: open the window at the device (`handfast-device open`), then run `handfast pair`."
 )
@@ -64,13 +70,14 @@ class Guard:
 
     def subject_of(self, peer: PeerIdentity) -> Subject:
         """The subject at the other side of a session."""
-        return self._authority.subject(peer.fingerprint.hex)
+        return self._authority.subject(peer.key)
 
     def connection(self, peer: PeerIdentity) -> dict[str, str]:
         """The attributes of a connection, with the time."""
         found = {
             "Connection:IsLocal": "true" if peer.is_local else "false",
             "Connection:Address": peer.address.host,
+            PATH: peer.path.value,
             **self._clock.attributes(),
         }
         if peer.interface:
@@ -84,11 +91,17 @@ class Guard:
 
         The hook of `GuardedSite`, also called for each notification of an observation.
         """
-        peer = peer_of(request)
-        subject = self._authority.subject(peer.fingerprint.hex)
+        peer, method = peer_of(request), str(request.code)
+        if resource is not None and self.admit(peer, path, method):
+            return
+        now = self._clock.now()
+        subject = self._authority.subject(peer.key, now)
         if subject.user is not None:
-            self._store.note_seen(subject.fingerprint, self._clock.now())
+            self._store.note_seen(subject.fingerprint, now)
         rule = self.rules.find(path) if resource is not None else None
+        refusal = self._path_refusal(subject, peer)
+        if refusal is not None:
+            raise refusal
         if rule is None:
             if subject.user is None:
                 raise self._refusal(subject, peer, "")
@@ -97,7 +110,6 @@ class Guard:
                 "there is no such resource",
                 "`handfast ls`, or a GET of `/.well-known/core`, lists what you may read.",
             )
-        method = str(request.code)
         if method not in rule.actions:
             raise self._method_refusal(subject, request, path, rule)
         own = self._own_attributes(subject, request, path, rule)
@@ -113,23 +125,29 @@ class Guard:
         may still be allowed: `authorise` decides, and makes all refusals and events.
         """
         rule = self.rules.find(path)
-        if (
-            rule is None
-            or method not in rule.actions
-            or method in rule.late
-            or rule.as_unpaired
-            or rule.own is not None
-        ):
+        if rule is None or method not in rule.certain:
             return False
-        subject = self._authority.subject(peer.fingerprint.hex)
-        if subject.user is None:
+        now = self._clock.now()
+        subject = self._authority.subject(peer.key, now)
+        if subject.user is None or peer.path in _REMOTE:
             return False
-        decision = self._decision(subject, peer, path, rule, method, {})
+        decision = None
+        if rule.targets is no_target:
+            decision = self._authority.access.settled(subject, rule.actions[method])
+        if decision is None:
+            decision = self._decision(subject, peer, path, rule, method, {})
         if not decision.allowed:
             return False
-        self._store.note_seen(subject.fingerprint, self._clock.now())
+        self._store.note_seen(subject.fingerprint, now)
         self._log_allowed(subject, decision)
         return True
+
+    def _path_refusal(self, subject: Subject, peer: PeerIdentity) -> ProblemError | None:
+        """Return the refusal of a request over a remote path on which this key may not be."""
+        if peer.path not in _REMOTE:
+            return None
+        decision = self._authority.decide(subject, CONNECT, self.connection(peer))
+        return None if decision.allowed else self._refusal(subject, peer, CONNECT, decision)
 
     def _log_allowed(self, subject: Subject, decision: Decision) -> None:
         if _log.isEnabledFor(logging.DEBUG):
@@ -150,13 +168,20 @@ class Guard:
         return self.require_of(peer_of(request), action, *targets)
 
     def require_of(self, peer: PeerIdentity, action: str, *targets: Attributes) -> Subject:
-        """The same by the sender of a request. A refusal is an event."""
+        """The same by the sender of a request, or of a stream. A refusal is an event."""
         subject, connection = self.subject_of(peer), self.connection(peer)
+        if (refusal := self._path_refusal(subject, peer)) is not None:
+            raise refusal
         for target in targets or ({},):
             decision = self._authority.decide(subject, action, {**connection, **target})
             if not decision.allowed:
                 raise self._refusal(subject, peer, action, decision)
         return subject
+
+    def may(self, peer: PeerIdentity, action: str, target: Attributes) -> bool:
+        """Whether the sender may perform an action on a target. A refusal is no event."""
+        attributes = {**self.connection(peer), **target}
+        return self._authority.decide(self.subject_of(peer), action, attributes).allowed
 
     @contextmanager
     def changing(self, request: aiocoap.Message, action: str) -> Iterator[None]:
@@ -173,7 +198,7 @@ class Guard:
         if (rule := self.rules.find(path)) is None or "GET" not in rule.actions:
             return False
         peer = peer_of(request)
-        subject = self._authority.subject(peer.fingerprint.hex)
+        subject = self.subject_of(peer)
         try:
             own = self._own_attributes(subject, request, path, rule)
             return self._decision(subject, peer, path, rule, "GET", own).allowed

@@ -1,7 +1,7 @@
 """The action that a request to a path needs, and the target that the path names."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiocoap
 
@@ -23,6 +23,8 @@ def no_target(_path: Path) -> Sequence[Attributes]:
 class PathRule:
     """The rule for requests to one path.
 
+    `certain` are the methods about which the path and the sender decide, without the message.
+
     Attributes:
         actions: the action of each method.
         late: the methods whose target is in the body; their handler calls `Guard.require`.
@@ -36,6 +38,13 @@ class PathRule:
     targets: Targets = no_target
     own: OwnAttributes | None = None
     as_unpaired: bool = False
+    certain: frozenset[str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        known = self.own is None and not self.as_unpaired
+        object.__setattr__(
+            self, "certain", frozenset(self.actions) - self.late if known else frozenset()
+        )
 
 
 class PathRules:

@@ -1,14 +1,15 @@
 """The policy files: read and checked as one set, put into force, and reloaded at run time.
 
 The files are `policy.d/*.toml` beside `device.toml`, in the order of their names
-(`device_app.drop_ins`); the warnings of a set name what is passed over. A set is valid as
+(`device_app.access.drop_ins`); the warnings of a set name what is passed over. A set is valid as
 a whole or not at all. The daemon does not start with an invalid one. If a reload finds one, the set
 in force stays, and the log, `status`, `health` and the audit trail say so. A new set applies to
 sessions at once: those end whose role has other rights by it, and no others.
 
 A running daemon reads, parses and compares the files in a thread, so that a large set does not
-delay its clients; no full garbage collection begins meanwhile (`device_app.collector`), and only
-the exchange happens between two requests.
+delay its clients; the thread gives way to them, and no full garbage collection begins meanwhile
+(`device_app.process.collector`). Only the exchange happens between two requests, and the replaced
+set is freed in many turns of the loop.
 """
 
 import asyncio
@@ -19,12 +20,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypedDict
 
-from device_app import collector
 from device_app.access.access_control import AccessControl
+from device_app.access.drop_ins import DropIns
 from device_app.access.event_kind import EventKind
-from device_app.drop_ins import DropIns
 from device_app.errors import ConfigError
-from device_app.limits import POLICY_WARNINGS_LOGGED
+from device_app.limits import POLICY_PARTS_FREED, POLICY_WARNINGS_LOGGED
+from device_app.process import collector
 from iam import config
 from iam.access import Access
 from iam.errors import PolicyError
@@ -202,23 +203,28 @@ class Policies:
         """
         async with self._reloading:
             try:
-                found, changed = await asyncio.to_thread(self._read)
+                found, changed, replaced = await asyncio.to_thread(self._read)
                 self._check(found.access)
             except ConfigError as error:
                 self._report_refused(error)
                 raise
             self.current, self._trouble = found, ""
             self._control.authority.adopt(found.access)
+            _free(replaced)
             self._report_loaded(changed)
             if changed:
                 self._on_change(changed)
         return {**found.view(), "changed_roles": sorted(changed)}
 
-    def _read(self) -> tuple[PolicySet, frozenset[str]]:
-        """The set of the files, and the roles whose rights it changes. Runs in a thread."""
-        with collector.paused():
+    def _read(self) -> tuple[PolicySet, frozenset[str], list[object]]:
+        """The set of the files, the roles whose rights it changes, and the parts of `current`.
+
+        Runs in a thread.
+        """
+        with collector.in_background():
             found = PolicySet.read(self._folder, self._app_actions)
-            return found, _changed_roles(self.current.access, found.access)
+            changed = _changed_roles(self.current.access, found.access)
+            return found, changed, self.current.access.parts()
 
     def view(self) -> PolicyStatus:
         """The set in force, for `status`."""
@@ -251,6 +257,13 @@ class Policies:
         """A warning for each role that users have and the set does not define."""
         undefined = self._control.store.state.roles - self.current.access.roles.keys()
         return [f"there are users of the role {role!r}, which is not defined" for role in undefined]
+
+
+def _free(parts: list[object]) -> None:
+    """Free a replaced set in many turns of the loop, since all at once holds up its clients."""
+    del parts[-POLICY_PARTS_FREED:]
+    if parts:
+        asyncio.get_running_loop().call_soon(_free, parts)
 
 
 def _changed_roles(before: Access, after: Access) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """The one place from which the daemon writes to the store."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -17,11 +18,12 @@ class StoreWriter:
     """Writes to the store, each time with the device's time as the clock's floor.
 
     `trouble` says why the last write failed, or is empty. The log tells when writing starts to fail
-    and when it works again.
+    and when it works again. `event_counts` has the number of events written, by kind.
     """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self.trouble = ""
+        self.event_counts: Counter[str] = Counter()
         self._store = store
         self._clock = clock
 
@@ -35,6 +37,7 @@ class StoreWriter:
         """
         with self._writing():
             self._store.commit(new, *events, attempts=attempts)
+        self.event_counts.update(event.kind for event in events)
 
     def reset(self, event: Event, *, attempts: Mapping[str, object]) -> None:
         """Delete every user, key, invite and event; the trail begins with `event`.
@@ -44,6 +47,7 @@ class StoreWriter:
         """
         with self._writing():
             self._store.reset(event, attempts=attempts)
+        self.event_counts[event.kind] += 1
 
     def keep(self) -> None:
         """Write the clock's floor and when each key was last seen, at most once an hour.

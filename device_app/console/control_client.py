@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
+import pwd
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from device_app.console import arguments, running
 from device_app.console.console import Console
@@ -15,12 +17,15 @@ from device_app.console.control_messages import (
     send,
     short_path,
 )
-from device_app.errors import AppError, DaemonError, NoDaemon
+from device_app.errors import AppError, DaemonError, DaemonExited, NoDaemon
 from device_app.limits import CONTROL_LINE_BYTES_MAX
+from device_app.settings.paths import SERVICE_GROUP, SERVICE_RUN
 from iam import files
 from peer.terminal.exit_codes import ExitCode
 
-_LOG_ADVICE = "`handfast-device logs` shows the reason."
+OnRows = Callable[[list[Any]], None]
+"""Gets the rows of a long list, some at a time."""
+
 _P = ParamSpec("_P")
 _AnswerT = TypeVar("_AnswerT")
 _EventT = TypeVar("_EventT", bound=Mapping[str, object])
@@ -30,29 +35,43 @@ class ControlClient:
     """Asks the running daemon to do verbs of `Console`. Methods raise the errors of `call`.
 
     If no daemon listens on the socket at `path`, the one that runs on the store `store` is asked:
-    it may have been started with another folder for its socket.
+    it may have been started with another folder for its socket. If there is none either, the system
+    service at the socket `service` is asked.
     """
 
-    def __init__(self, path: Path, *, store: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, *, store: Path | None = None, service: Path | None = None
+    ) -> None:
         self._path = path
         self._store = store
+        self._service = service
 
     async def _call(
         self,
         verb: Callable[..., object],
         args: Mapping[str, object],
         on_event: Callable[[JsonObject], None] = lambda _event: None,
+        on_rows: OnRows | None = None,
     ) -> JsonObject:
         name, encoded = _name_of(verb), arguments.encode(args)
         try:
-            return await call(self._path, name, encoded, on_event=on_event)
+            return await call(self._path, name, encoded, on_event=on_event, on_rows=on_rows)
         except NoDaemon:
             daemon = running.daemon_of(self._store) if self._store is not None else None
             if self._store is None or daemon is None:
-                raise
+                if self._service is None:
+                    raise
+                return await call(self._service, name, encoded, on_event=on_event, on_rows=on_rows)
         folder = self._store.parent
         try:
-            return await call(daemon.socket, name, encoded, on_event=on_event, as_owner_of=folder)
+            return await call(
+                daemon.socket,
+                name,
+                encoded,
+                on_event=on_event,
+                on_rows=on_rows,
+                as_owner_of=folder,
+            )
         except NoDaemon as error:
             raise running.unreachable(daemon) from error
 
@@ -66,6 +85,14 @@ class ControlClient:
         assert not args, "verbs take keyword arguments"
         return cast(_AnswerT, await self._call(verb, kwargs))
 
+    async def decide(self, ceremony_id: str, *, accept: bool) -> tuple[str, str]:
+        """Accept or refuse a client. Return the text and the advice of an error, or empty texts."""
+        try:
+            await self.ask(Console.accept if accept else Console.refuse, id=ceremony_id)
+        except AppError as error:
+            return str(error), error.advice
+        return "", ""
+
     async def do(
         self,
         verb: Callable[Concatenate[Console, _P], _AnswerT],
@@ -75,6 +102,19 @@ class ControlClient:
         """Do a verb that also works without a daemon, and return its answer."""
         assert not args, "verbs take keyword arguments"
         return cast(_AnswerT, await self._call(verb, kwargs))
+
+    async def list_rows(
+        self,
+        verb: Callable[Concatenate[Console, _P], Mapping[str, object]],
+        field: str,
+        on_rows: OnRows,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> None:
+        """Do such a verb, whose answer has one long list `field`; its rows are not kept."""
+        assert not args, "verbs take keyword arguments"
+        answer = await self._call(verb, kwargs, on_rows=on_rows)
+        on_rows(answer[field])
 
     async def follow(
         self,
@@ -102,6 +142,7 @@ async def call(
     args: Mapping[str, object],
     *,
     on_event: Callable[[JsonObject], None] = lambda _event: None,
+    on_rows: OnRows | None = None,
     as_owner_of: Path | None = None,
 ) -> JsonObject:
     """Ask the running daemon, and return its answer.
@@ -111,12 +152,15 @@ async def call(
         verb: the name of the verb on the socket, for example `users-add`.
         args: its arguments, as JSON has them.
         on_event: called with each event of a verb that waits.
+        on_rows: called with the rows that are sent ahead of a long answer, which then has only the
+            last of them; by default they are put together.
         as_owner_of: root connects as the owner of this folder, who named the path: it leads to no
             socket that this user could not open.
 
     Raises:
         NoDaemon: no daemon listens on this socket.
-        AppError: the daemon refused or failed (in its words, with its exit code), or has exited.
+        AppError: the daemon refused or failed (in its words, with its exit code).
+        DaemonExited: the daemon has exited.
     """
     with nullcontext() if as_owner_of is None else files.acting_as_owner_of(as_owner_of):
         reader, writer = await _connect(path)
@@ -125,7 +169,9 @@ async def call(
         await send(writer, {"verb": verb, "args": dict(args)})
         while line := await reader.readline():
             message: JsonObject = json.loads(line)
-            if message.get("event") == "rows":
+            if message.get("event") == "rows" and on_rows is not None:
+                on_rows(message["rows"])
+            elif message.get("event") == "rows":
                 rows.setdefault(message["field"], []).extend(message["rows"])
             elif "event" in message:
                 on_event(message)
@@ -140,10 +186,10 @@ async def call(
                     kind=message.get("kind", DaemonError.__name__),
                 )
     except ConnectionError as error:
-        raise AppError("the daemon exited before it answered", advice=_LOG_ADVICE) from error
+        raise DaemonExited from error
     finally:
         writer.close()
-    raise AppError("the daemon exited before it answered", advice=_LOG_ADVICE)
+    raise DaemonExited
 
 
 async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -153,6 +199,23 @@ async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
         raise NoDaemon from error
     except PermissionError as error:
+        if path.parent == SERVICE_RUN:
+            raise AppError(
+                f"only root and the group {SERVICE_GROUP} may use the device of this machine",
+                advice=f"Run `sudo usermod -aG {SERVICE_GROUP} {_user_name()}` and log in again. "
+                "Or run this with sudo.",
+                code=ExitCode.DENIED,
+            ) from error
         raise AppError(
-            "the running daemon belongs to another user", advice="Run this as that user or as root."
+            "the running daemon belongs to another user",
+            advice="Run this as that user or as root.",
+            code=ExitCode.DENIED,
         ) from error
+
+
+def _user_name() -> str:
+    """The name of the account that runs this command, for an advice."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return "NAME"

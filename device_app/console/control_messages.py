@@ -17,9 +17,11 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from device_app.limits import CONTROL_ROWS_BYTES
+
+_SUN_PATH: Final = 108  # of a path, with the zero at its end (unix(7))
 
 JsonObject = dict[str, Any]
 """A decoded JSON object. Only the two ends of the socket handle one."""
@@ -75,6 +77,9 @@ async def _send_text(writer: asyncio.StreamWriter, line: str) -> None:
 @contextmanager
 def short_path(path: Path) -> Iterator[str]:
     """A name for `path` that fits in the 108 bytes of a socket address (unix(7))."""
+    if len(os.fsencode(path)) < _SUN_PATH:
+        yield str(path)
+        return
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"

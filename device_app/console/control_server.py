@@ -1,8 +1,7 @@
 """Server of the control socket, over which `handfast-device` asks the running daemon.
 
-The socket is a Unix socket of mode 0600 in the run folder. A client must also be root or the
-daemon's own user according to the kernel (SO_PEERCRED, unix(7)), so that a changed file mode grants
-nothing. Each connection carries one request; `control_messages` has the format.
+The socket is a Unix socket in the run folder; `control_access` decides who may use it, and gives it
+its mode. Each connection carries one request; `control_messages` has the format.
 
 The verb of a client that disconnects is cancelled. If a client does not read, its verb waits, so at
 most one transport buffer is held for it. Anything that a client sends after its request is dropped.
@@ -13,11 +12,14 @@ import json
 import logging
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from device_app.access import operators
+from device_app.access.operators import Operator
+from device_app.console.control_access import ConsoleUsers, Refused
 from device_app.console.control_messages import (
     JsonObject,
     Tell,
@@ -26,13 +28,13 @@ from device_app.console.control_messages import (
     short_path,
 )
 from device_app.errors import AppError, exit_code, kind_of
-from device_app.limits import CONTROL_REQUEST_BYTES_MAX
+from device_app.limits import CONTROL_REFUSAL_SECONDS, CONTROL_REQUEST_BYTES_MAX
 from iam.errors import IamError
 from peer.errors import PeerError
+from peer.net.tasks import cancel_all
 from peer.terminal.exit_codes import ExitCode
 
 _log = logging.getLogger("handfast.control")
-_CREDENTIALS = struct.Struct("@iII")  # pid, uid, gid (unix(7), SO_PEERCRED)
 
 Handler = Callable[[JsonObject, Tell[Mapping[str, object]]], Awaitable[Mapping[str, object]]]
 """A verb: gets its arguments, may send events, and returns its answer."""
@@ -43,10 +45,11 @@ class ControlServer:
 
     _server: asyncio.Server
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, path: Path, handlers: Mapping[str, Handler], users: ConsoleUsers) -> None:
         """For `start` only."""
         self._path = path
         self._handlers = handlers
+        self._users = users
         self._connections: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -55,10 +58,22 @@ class ControlServer:
 
         The caller holds the store's lock: a socket that exists already was left by a daemon that
         has exited, and is replaced.
+
+        Raises:
+            AppError: there can be no socket at `path`.
         """
-        server = cls(path, handlers)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            users = ConsoleUsers.of_folder(path.parent)
+            listener = _listen(path, users)
+        except OSError as error:
+            raise AppError(
+                f"the control socket {path} cannot be created: {error.strerror or error}",
+                advice="Check the owner and the mode of its folder.",
+            ) from error
+        server = cls(path, handlers, users)
         server._server = await asyncio.start_unix_server(
-            server.serve, sock=_listen(path), limit=CONTROL_REQUEST_BYTES_MAX
+            server.serve, sock=listener, limit=CONTROL_REQUEST_BYTES_MAX
         )
         return server
 
@@ -70,9 +85,7 @@ class ControlServer:
     async def close(self) -> None:
         """Cancel the verbs under way, and remove the socket file."""
         self._server.close()
-        for task in tuple(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await cancel_all(self._connections)
         self._path.unlink(missing_ok=True)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,10 +94,13 @@ class ControlServer:
         assert task is not None
         self._connections.add(task)
         try:
-            if _is_allowed(writer):
-                await self._serve_allowed(reader, writer)
+            try:
+                operator = await self._users.admit(writer.get_extra_info("socket"))
+            except Refused as error:
+                _log.warning("refused a control connection: %s", error)
+                await _refuse(reader, writer, error)
             else:
-                _log.warning("refused a control connection of another user of this machine")
+                await self._serve_allowed(reader, writer, operator)
             writer.close()
             await writer.wait_closed()
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
@@ -98,12 +114,15 @@ class ControlServer:
             writer.close()
 
     async def _serve_allowed(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        operator: Operator | None,
     ) -> None:
         line = await reader.readline()
         if not line:
             return
-        answering = asyncio.ensure_future(self._answer(line, writer))
+        answering = asyncio.ensure_future(self._answer(line, writer, operator))
         disconnected = asyncio.ensure_future(_discard_all(reader))
         try:
             await asyncio.wait({answering, disconnected}, return_when=asyncio.FIRST_COMPLETED)
@@ -112,12 +131,12 @@ class ControlServer:
             else:
                 writer.transport.abort()  # the rest would not be read
         finally:
-            for task in (answering, disconnected):
-                task.cancel()
-            await asyncio.gather(answering, disconnected, return_exceptions=True)
+            await cancel_all((answering, disconnected))
 
-    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
-        """Run the verb, and send its answer or its failure."""
+    async def _answer(
+        self, line: bytes, writer: asyncio.StreamWriter, operator: Operator | None
+    ) -> None:
+        """Run the verb for its operator, and send its answer or its failure."""
         try:
             request = json.loads(line)
             handler = self._handlers[request["verb"]]
@@ -127,8 +146,11 @@ class ControlServer:
             message = "the daemon does not know this verb"
             await send(writer, _failure(message, advice, ExitCode.USAGE, kind="UsageError"))
             return
+        if operator is not None:
+            _log.info("%s runs the verb %s", operator, request["verb"])
         try:
-            result = await handler(args, partial(send, writer))
+            with operators.acting(operator):
+                result = await handler(args, partial(send, writer))
             await send_result(writer, result)
         except (AppError, PeerError, IamError) as error:
             code, kind = exit_code(error), kind_of(error)
@@ -142,14 +164,14 @@ class ControlServer:
             await send(writer, _failure(message, advice, ExitCode.OTHER, kind="InternalError"))
 
 
-def _listen(path: Path) -> socket.socket:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _listen(path: Path, users: ConsoleUsers) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    umask = os.umask(0o177)  # the file has mode 0600 from its creation
+    umask = os.umask(users.umask)  # the file has its mode from its creation
     try:
         with short_path(path) as name:
             listener.bind(name)
+            users.take_over(Path(name))  # no one can connect before `listen`
     except OSError:
         listener.close()
         raise
@@ -158,17 +180,17 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def peer_uid(writer: asyncio.StreamWriter) -> int:
-    """Return the user ID of the process at the other end, as the kernel reports it."""
-    raw = writer.get_extra_info("socket").getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
-    )
-    _pid, uid, _gid = _CREDENTIALS.unpack(raw)
-    return int(uid)
+async def _refuse(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: Refused
+) -> None:
+    """Answer a client that may not use the socket, once it has sent a request, which is not read.
 
-
-def _is_allowed(writer: asyncio.StreamWriter) -> bool:
-    return peer_uid(writer) in {0, os.getuid()}
+    A client whose request meets a closed connection would not see the answer.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CONTROL_REFUSAL_SECONDS):
+            await reader.readline()
+    await send(writer, _failure(str(error), error.advice, error.code, kind=kind_of(error)))
 
 
 async def _discard_all(reader: asyncio.StreamReader) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiocoap
 import pytest
 
 from device_app.access.bodies import UserPatch
+from device_app.resources import board
 from device_app.resources.board import OneReading, Readings, board_resources
 from peer.limits import DEFAULT_LIMITS
 from peer.net.admission import SessionPriority
+from peer.net.problem import ProblemError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,7 +151,7 @@ async def test_unknown_clients_evict_each_other_but_no_owner(kit: Kit) -> None:
 
 
 def test_a_board_reports_its_sensors_and_omits_missing_ones(tmp_path: Path) -> None:
-    assert Readings.read(tmp_path) == Readings((0, 0, 0), None, 0, None)
+    assert Readings.read(tmp_path) == Readings(None, None, None, None)
     files = {
         "proc/loadavg": "0.52 0.58 0.59 1/467 1234\n",
         "proc/uptime": "1234.50 99.0\n",
@@ -162,6 +165,52 @@ def test_a_board_reports_its_sensors_and_omits_missing_ones(tmp_path: Path) -> N
         (tmp_path / name).write_text(text, encoding="ascii")
     assert Readings.read(tmp_path) == Readings((0.52, 0.58, 0.59), 47.25, 1234.5, 2_097_152)
     assert OneReading(lambda now: str(now.temperature), rt="t").ct == 0
+
+
+@pytest.mark.parametrize("name", ["loadavg", "uptime", "meminfo"])
+@pytest.mark.parametrize("text", ["", "\n", "none\n", "0.5 x y\n", "MemAvailable: ? kB\n"])
+def test_a_reading_without_its_number_is_not_available(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / name).write_text(text, encoding="ascii")
+    found = Readings.read(tmp_path)
+    uptime = 0.5 if (name, text[:3]) == ("uptime", "0.5") else None
+    assert found == Readings(None, None, uptime, None)
+
+
+async def test_hidden_readings_are_null_and_have_no_path_of_their_own(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As in a sandbox that hides `/proc`."""
+    hidden = partial(board_resources, read=partial(Readings.read, tmp_path))
+    monkeypatch.setattr(board, "board_resources", hidden)
+    device = await kit.device()
+    owner = await kit.paired(device, "olga")
+    assert (await owner.ask("GET", "/board")).body == {
+        "load": None,
+        "temperature": None,
+        "uptime": None,
+        "memory_available": None,
+    }
+    for name in ("load", "temperature"):
+        assert (await owner.ask("GET", f"/board/{name}")).code == "4.04"
+    assert b"/board/load" not in (await owner.ask("GET", "/.well-known/core")).payload
+
+
+async def test_a_reading_that_is_lost_is_not_found_until_it_is_back(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    file = tmp_path / "proc" / "loadavg"
+    file.write_text("0.52 0.58 0.59 1/467 1234\n", encoding="ascii")
+    resource = board_resources(read=partial(Readings.read, tmp_path))["board", "load"]
+    sender: Any = None
+    assert resource.answer((), sender).payload == b"0.52"
+    file.unlink()
+    with pytest.raises(ProblemError) as lost:
+        resource.answer((), sender)
+    assert lost.value.to_message().code.dotted == "4.04"
+    file.write_text("1.00 0.58 0.59 1/467 1234\n", encoding="ascii")
+    assert resource.answer((), sender).payload == b"1.00"
 
 
 async def test_iam_me_reports_end_of_access_path_and_actions(kit: Kit, device: Device) -> None:
@@ -181,6 +230,8 @@ async def test_iam_me_reports_end_of_access_path_and_actions(kit: Kit, device: D
         "Iam:Check",
         "Iam:GetMe",
         "Iam:RedeemInvite",
+        "Remote:Connect",
+        "Remote:GetSettings",
     ]
     assert "conditional" not in me.body
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from device_app.access.drop_ins import DropIns
 from device_app.access.policies import PolicySet, check_folder
 from device_app.cli import main
 from device_app.console.nabto_import import NabtoImport
-from device_app.drop_ins import DropIns
 from device_app.errors import AppError, ConfigError
 from device_app.modules import loading
 from device_app.resource_spec import Board
@@ -191,6 +191,14 @@ def test_utf_16_is_named_with_what_to_do(tmp_path: Path, encoding: str) -> None:
             read()
         errors.append(caught.value)
     assert {error.advice for error in errors} == {"Save it as UTF-8."}
+
+
+def test_a_file_of_zero_bytes_is_named_with_what_to_do(tmp_path: Path) -> None:
+    """Some file systems leave one after a power failure; it is not UTF-16."""
+    (tmp_path / "device.toml").write_bytes(bytes(100))
+    with pytest.raises(AppError, match="it has nothing but zero bytes") as caught:
+        config.load([tmp_path / "device.toml"])
+    assert "power failure" in caught.value.advice
 
 
 def test_a_link_in_the_place_of_a_file_that_the_device_writes_stays(tmp_path: Path) -> None:

@@ -58,7 +58,10 @@ class DropIns:
                 advice="Create the folder that it names, or remove the link.",
             ) from error
         except OSError as error:
-            raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from error
+            raise ConfigError(
+                f"{folder}: cannot be read: {error.strerror}",
+                advice="Check that it is a folder, and that this user may read it.",
+            ) from error
         reasons = {path: _why_not_read(path) for path in named}
         return cls(
             folder,
