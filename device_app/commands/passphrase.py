@@ -1,5 +1,9 @@
-"""The passphrase of a backup: typed, or read from a file."""
+"""The passphrase of a backup: made, typed, or read from a file.
 
+It is shown at most once, on a terminal. It is never an argument, because other users can see those.
+"""
+
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +11,8 @@ from typing import Final, TypeVar
 
 import click
 
-from device_app.errors import AppError
+from device_app.console import passphrases
+from device_app.errors import AppError, unreadable
 from device_app.limits import PASSPHRASE_FILE_BYTES_MAX
 from device_app.terminal import output
 from peer.errors import Malformed
@@ -28,14 +33,33 @@ def passphrase_option(function: F) -> F:
     )(function)
 
 
-def passphrase(file: Path | None, *, is_new: bool) -> str:
+def new_passphrase() -> str:
+    """Return a passphrase that was made now. `show_passphrase` shows it.
+
+    Raises:
+        click.UsageError: there is no terminal to show it on, where no log keeps it.
+    """
+    if not can_show():
+        raise click.UsageError(
+            "This makes a passphrase, and needs a terminal to show it. Or give --passphrase-file."
+        )
+    return passphrases.made(os.urandom(passphrases.MADE_RANDOM_BYTES))
+
+
+def show_passphrase(passphrase: str) -> None:
+    """Show a passphrase that was made, on standard error: it is in no output of the command."""
+    output.message(f"Passphrase of the backup:  {passphrase}")
+    output.message("Write it down now. It is shown only once, and nothing can replace it.")
+
+
+def passphrase(file: Path | None, *, is_new: bool = False) -> str:
     """Return the passphrase. One that is new has to be typed twice.
 
     Raises:
         AppError: the file cannot be read.
         click.UsageError: there is no terminal to ask.
     """
-    if file is not None:
+    if file is not None and not is_typed(file):
         return _from_file(file)
     if not output.can_confirm():
         raise click.UsageError(
@@ -47,6 +71,16 @@ def passphrase(file: Path | None, *, is_new: bool) -> str:
     return typed
 
 
+def can_show() -> bool:
+    """Return whether a person, and no log, sees standard error."""
+    return sys.stderr.isatty()
+
+
+def is_typed(file: Path) -> bool:
+    """Return whether a person types the content of this file."""
+    return file == _STDIN and sys.stdin.isatty()
+
+
 def _from_file(file: Path) -> str:
     try:
         if file == _STDIN:
@@ -56,7 +90,7 @@ def _from_file(file: Path) -> str:
                 data = source.readline(PASSPHRASE_FILE_BYTES_MAX)
         return decode_text(data).strip("\r\n")
     except OSError as error:
-        why, advice = error.strerror, ""
+        raise unreadable(file, error) from error
     except Malformed as error:
-        why, advice = str(error), error.advice
-    raise AppError(f"{file} cannot be read: {why}", advice=advice, code=ExitCode.USAGE)
+        message = f"{file} cannot be read: {error}"
+        raise AppError(message, advice=error.advice, code=ExitCode.USAGE) from error

@@ -10,8 +10,9 @@ from device_app.access.access_control import AccessControl
 from device_app.access.audit_log import CONSOLE
 from device_app.access.change_details import invite_label
 from device_app.access.event_kind import EventKind
+from device_app.access.operators import without_operator
 from device_app.console.answers import ChangeView, EndView, EntryView, RestoreAnswer
-from device_app.console.backup import note_of
+from device_app.console.backup_note import note_of
 from device_app.errors import AppError
 from iam import mark, restored_rows, rights, salvage
 from iam.audit import AuditTrail
@@ -41,6 +42,17 @@ def show(
     """
     path = _path(access.store, file)
     copy = _read(path, is_named=file is not None, name=name)
+    return _shown(access, path, copy, name=name, device=device)
+
+
+def _shown(
+    access: AccessControl,
+    path: Path,
+    copy: Content,
+    *,
+    name: str | None,
+    device: Fingerprint | None,
+) -> RestoreAnswer:
     answer = _difference(access.store, path, copy)
     if name is not None:
         answer["copy"] = name
@@ -53,7 +65,7 @@ def show(
             "has_key": source.key is not None,
             "is_this": source.fingerprint == device,
         }
-    _add_ends(answer["changes"], access.store.audit)
+    add_ends(answer["changes"], access.store.audit)
     return answer
 
 
@@ -80,14 +92,14 @@ def restore(
     """
     store, path = access.store, _path(access.store, file)
     copy = _read(path, is_named=file is not None, name=name)
-    answer = show(access, file, name=name, device=device)
-    if total != answer["total"] or total != f"{rights.total_of(copy.rows):064x}":
+    answer = _shown(access, path, copy, name=name, device=device)
+    if total != answer["total"]:
         raise AppError(
             f"{answer['copy']} has changed since it was shown", advice="Run the command again."
         )
     event = access.audit.event(EventKind.STORE_RESTORED, actor=CONSOLE, detail=answer["copy"])
     label = (copy.attempts or {}).get(rights.LABEL)
-    store.end_recovery(event, state=restored_rows.state_of(copy.rows), label=label)
+    store.end_recovery(event, state=_state(copy), label=label)
     answer["restored"] = True
     answer["replaced"] = str(salvage.replaced_of(store.path))
     return answer
@@ -126,9 +138,13 @@ def _read(path: Path, *, is_named: bool, name: str | None) -> Content:
     return copy
 
 
+def _state(copy: Content) -> State:
+    return restored_rows.state_of_content(copy.tables, copy.rows)
+
+
 def _difference(store: Store, path: Path, copy: Content) -> RestoreAnswer:
     """Compare the copy with the store in force and with the mark beside it (`iam.mark`)."""
-    state = restored_rows.state_of(copy.rows)
+    state = _state(copy)
     marked = None
     with suppress(OSError):
         marked = mark.load_untrusted(mark.path_of(path))
@@ -149,8 +165,14 @@ def _difference(store: Store, path: Path, copy: Content) -> RestoreAnswer:
         "damaged": not copy.is_sealed,
         "changes": changes,
         "missing": [_entry(row) for row in sorted(known - copy.rows)] if marked else [],
-        "total": f"{rights.total_of(copy.rows):064x}",
+        "total": f"{copy.total:064x}",
     }
+
+
+def changes_between(before: State, after: State) -> Iterator[ChangeView]:
+    """Yield each change that leads from one state to another."""
+    for change, _ in _changes(before, after):
+        yield change
 
 
 def _changes(before: State, after: State) -> Iterator[tuple[ChangeView, list[str]]]:
@@ -207,7 +229,7 @@ _ENDS: Final[Mapping[str, Literal["removed", "revoked", "withdrawn", "redeemed"]
 )
 
 
-def _add_ends(changes: list[ChangeView], trail: AuditTrail) -> None:
+def add_ends(changes: list[ChangeView], trail: AuditTrail) -> None:
     """Add to what would come back when it ended, as far as the audit trail goes back."""
     ends: dict[tuple[str, str], EndView] = {}
     if not any(change["change"] == "added" for change in changes):
@@ -224,7 +246,7 @@ def _add_ends(changes: list[ChangeView], trail: AuditTrail) -> None:
         if how in {"removed", "revoked"}:
             ends["key", event.fingerprint] = end
         else:
-            ends["invite", event.detail.partition(",")[0]] = end
+            ends["invite", without_operator(event.detail).partition(",")[0]] = end
     for change in changes:
         called = {
             "user": change.get("name", ""),

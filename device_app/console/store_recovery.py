@@ -4,6 +4,8 @@ Such a store does not stop the daemon: only what is certainly right is in force,
 was found is kept beside it (`iam.recovery`). `restore` lets a person decide about it.
 """
 
+import logging
+
 from device_app.access.access_control import AccessControl
 from device_app.access.event_kind import EventKind
 from device_app.console.views import RecoveryView, StoreView
@@ -11,6 +13,7 @@ from iam import salvage
 from iam.changes import has_owner
 from iam.store import Store
 
+_log = logging.getLogger("handfast.store")
 _ASIDE_ADVICE = "Run `handfast-device restore` to see and restore the copy that was set aside."
 _MISSING_ADVICE = (
     "Restore a backup with `handfast-device restore FILE`, or keep the present users with "
@@ -21,6 +24,13 @@ _MISSING_ADVICE = (
 def recovery_advice(recovery: RecoveryView) -> str:
     """How a person decides about a store that was not sound."""
     return _ASIDE_ADVICE if recovery["aside"] else _MISSING_ADVICE
+
+
+def report_recovery(access: AccessControl) -> None:
+    """Log what is wrong with the clock and the store."""
+    access.clock.log_trouble()
+    for warning in note_recovery(access):
+        _log.error("%s", warning)
 
 
 def note_recovery(access: AccessControl) -> list[str]:

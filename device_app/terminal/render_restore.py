@@ -1,8 +1,16 @@
 """The changes by a copy of the store, as `restore` prints them."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from device_app.console.answers import BackupView, ChangeView, EntryView, RestoreAnswer
+from device_app.console.answers import (
+    BackupView,
+    ChangeView,
+    DeviceRestoreAnswer,
+    EntryView,
+    RestoreAnswer,
+    SourceView,
+)
 from peer.digit_groups import in_groups
 from peer.terminal.durations import format_time
 from peer.terminal.layout import counted
@@ -22,43 +30,88 @@ def backup_lines(view: BackupView) -> list[str]:
             counted(view["users"], "user"),
             counted(view["keys"], "key"),
             counted(view["invites"], "invite"),
+            counted(len(view["settings"]), "settings file"),
+            counted(len(view["policies"]), "policy file"),
         ]
-    )
-    key = (
-        "The device's key is in it, sealed with the passphrase."
-        if view["has_key"]
-        else "The device's key is not in it (--with-key)."
     )
     return [
         f"backup of {on_one_line(view['name'])} ({view['id']}): {held}",
         f"written to {on_one_line(view['file'])}",
-        key,
+        "The device's key is in it, sealed with the passphrase.",
+        *_modules_lines(view["modules"]),
     ]
+
+
+def _modules_lines(modules: Sequence[str]) -> list[str]:
+    if not modules:
+        return []
+    return [f"Not in it: the modules {on_one_line(', '.join(modules))}. Copy them yourself."]
+
+
+def sealed_lines(device_id: str, made: int) -> list[str]:
+    """A sealed backup, before its passphrase is known; none of this is certain yet."""
+    return [f"backup of the device {device_id}, made {format_time(made)}"]
+
+
+def device_lines(answer: DeviceRestoreAnswer, *, most_users: int) -> list[str]:
+    """The contents of a backup that is restored as a whole, and what it changes on this device.
+
+    Lists `most_users` users at most.
+    """
+    found = [f"copy: {on_one_line(answer['copy'])}"]
+    if (source := answer.get("backup")) is not None:
+        found.append(_source_line(source))
+        if answer["has_key"] and not source["is_this"]:
+            found.append("This board gets the key of that device, and takes its place.")
+    users = answer["users"]
+    found.append(f"Users and keys of that time ({counted(len(users), 'user')}):")
+    for user in users[:most_users]:
+        found.append(f"  user {on_one_line(user['name'])}: {on_one_line(user['role'])}")
+        found += [f"    key {in_groups(key)}" for key in user["keys"]]
+    if len(users) > most_users:
+        found.append(f"  and {len(users) - most_users} more (--json lists all)")
+    found += _change_lines(answer["changes"])
+    if answer["invites"]:
+        found.append(f"Withdrawn: {counted(answer['invites'], 'invite')}.")
+    named = [*answer["settings"], *(f"policy.d/{name}" for name in answer["policies"])]
+    if named:
+        found.append(f"Settings and policies: {on_one_line(', '.join(named))}")
+    found += [f"  kept as {on_one_line(path)}.before-restore" for path in answer["moved"]]
+    return found + _modules_lines(answer["modules"])
+
+
+def _source_line(source: SourceView) -> str:
+    made = format_time(source["made"])
+    return f"made {made} on {on_one_line(source['name'])} ({source['id']})"
 
 
 def restore_lines(answer: RestoreAnswer) -> list[str]:
     """What restoring the copy changes: + added, - removed, ~ changed, ? only known by the mark."""
     found = [f"copy: {on_one_line(answer['copy'])}"]
     if (source := answer.get("backup")) is not None:
-        found.append(
-            f"made {format_time(source['made'])} on {on_one_line(source['name'])} ({source['id']})"
-        )
+        found.append(_source_line(source))
         if not source["is_this"]:
             found.append("This is a backup of another device. Its users get access to this one.")
     if answer["damaged"]:
         found.append("This copy is damaged. Check every line.")
-    changes = False
-    for kind, sign, title in _KINDS:
-        listed = [change for change in answer["changes"] if change["change"] == kind]
-        if listed:
-            found.append(title)
-        for change in listed:
-            changes = True
-            doubt = "" if change["marked"] else "  (the mark says: removed or changed since then)"
-            found.append(f"  {sign} {_entry(change)}{doubt}{_ended(change)}")
+    changes = _change_lines(answer["changes"])
+    found += changes
     found += [f"  ? {_entry(entry)}  (only in the mark)" for entry in answer["missing"]]
     if not changes and not answer["missing"]:
         found.append("  It equals the store in force.")
+    return found
+
+
+def _change_lines(changes: Sequence[ChangeView]) -> list[str]:
+    """The changes by kind, under the title of each."""
+    found: list[str] = []
+    for kind, sign, title in _KINDS:
+        listed = [change for change in changes if change["change"] == kind]
+        found += [title] if listed else []
+        for change in listed:
+            is_sure = change.get("marked", True)
+            doubt = "" if is_sure else "  (the mark says: removed or changed since then)"
+            found.append(f"  {sign} {_entry(change)}{doubt}{_ended(change)}")
     return found
 
 
