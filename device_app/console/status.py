@@ -11,6 +11,7 @@ from device_app.console.views import (
     HealthAnswer,
     IdentityView,
     StatusAnswer,
+    StoreView,
     UserSummary,
 )
 from device_app.limits import STATUS_USERS_MAX
@@ -49,19 +50,45 @@ def clock_view(clock: Clock) -> ClockView:
 
 def problems_of(status: StatusAnswer) -> list[str]:
     """The problems of a running device, with advice."""
+    return found_problems(
+        store=status["store"],
+        policy_trouble=status["policy"]["trouble"],
+        window_trouble=status["window"].get("trouble", ""),
+        clock_trouble=status["clock"]["trouble"],
+        is_listening=bool(status["addresses"]),
+        remote_trouble=status["remote"]["trouble"],
+        tunnel_trouble=status["tunnels"]["trouble"],
+    )
+
+
+def found_problems(
+    *,
+    store: StoreView,
+    policy_trouble: str,
+    window_trouble: str,
+    clock_trouble: str,
+    is_listening: bool,
+    remote_trouble: str,
+    tunnel_trouble: str,
+) -> list[str]:
+    """The problems of a running device, by the parts of its status that tell them."""
     found = []
-    if status["store"]["trouble"]:
-        found.append(status["store"]["trouble"])
-    if (recovery := status["store"]["recovery"]) is not None:
+    if store["trouble"]:
+        found.append(store["trouble"])
+    if (recovery := store["recovery"]) is not None:
         found.append(f"{recovery['why']}. {recovery_advice(recovery)}")
-    if status["policy"]["trouble"]:
-        found.append(status["policy"]["trouble"])
-    if trouble := status["window"].get("trouble"):
-        found.append(trouble)
-    if status["clock"]["trouble"]:
-        found.append(f"{status['clock']['trouble']}. {CLOCK_ADVICE}")
-    if not status["addresses"]:
+    if policy_trouble:
+        found.append(policy_trouble)
+    if window_trouble:
+        found.append(window_trouble)
+    if clock_trouble:
+        found.append(f"{clock_trouble}. {CLOCK_ADVICE}")
+    if not is_listening:
         found.append("the daemon does not listen on any address")
+    if remote_trouble:
+        found.append(remote_trouble)
+    if tunnel_trouble:
+        found.append(tunnel_trouble)
     return found
 
 

@@ -8,10 +8,17 @@ from device_app.console.answers import ClockAnswer
 from device_app.console.views import AnnouncementView, StatusAnswer, StoreView, WindowView
 from device_app.terminal.render_pairing import label_line, lock_lines, not_offered_lines
 from device_app.terminal.render_policy import policy_files
+from device_app.terminal.render_remote import state_words
 from peer.identity import Fingerprint
 from peer.terminal import layout
 from peer.terminal.durations import format_duration, format_time
 
+_NETWORKS: Final = {
+    "lan": "local",
+    "address": "remote",
+    "direct": "remote path, direct",
+    "relay": "remote path, relayed",
+}
 _NAMES_SHOWN: Final = 8  # users named in `status`; `users list` has all
 
 
@@ -61,7 +68,7 @@ def status_lines(status: StatusAnswer) -> list[str]:
         f"sessions     {len(status['sessions'])}",
     ]
     for session in status["sessions"]:
-        network = "local" if session["local"] else "remote"
+        network = _NETWORKS[session["path"]]
         idle = format_duration(session["idle_seconds"])
         user = session["user"] or "unpaired"
         found.append(f"  {user} at {session['address']} ({network}, idle {idle})")
@@ -70,11 +77,22 @@ def status_lines(status: StatusAnswer) -> list[str]:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(counters.items()))
         found.append(f"counters     {counts}")
     found.append(f"policy       {policy_files(status['policy'])}")
+    remote = status["remote"]
+    if remote["state"] != "off":
+        found.append(f"remote       {state_words(remote)}")
+    tunnels = status["tunnels"]
+    if tunnels["services"]:
+        found.append(f"tunnels      {', '.join(tunnels['services'])}")
     clock = status["clock"]
     if not clock["known"] and not clock["trouble"]:
         found.append("clock        not set: access periods use the last known time")
     found += _elsewhere_lines(status.get("elsewhere", []))
-    for trouble in (status["policy"]["trouble"], window.get("trouble"), clock["trouble"]):
+    troubles = (
+        *(status["policy"]["trouble"], window.get("trouble"), clock["trouble"]),
+        remote["trouble"],
+        tunnels["trouble"],
+    )
+    for trouble in troubles:
         if trouble:
             found.append(f"problem      {trouble}")
     return [*found, *_store_lines(status["store"])]
