@@ -12,10 +12,12 @@ object that the second fills or calls later: `PairingEvents`, `BoundAddresses`, 
 import asyncio
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from device_app import collector
 from device_app.access.access_control import AccessControl
 from device_app.access.clock import SystemClocks, TimeKeeper
 from device_app.access.expiry import Expiry
@@ -24,24 +26,28 @@ from device_app.access.invitations import Invitations
 from device_app.access.policies import Policies, PolicySet
 from device_app.access.reach import BoundAddresses
 from device_app.access.revocation import Revocation
+from device_app.access.store_loading import load_seconds
+from device_app.access.systemd_journal import SystemdJournal
 from device_app.console.console import Console
 from device_app.console.control_server import ControlServer
 from device_app.console.daemon_host import DaemonHost, handlers_of
 from device_app.console.device_status import DeviceStatus
 from device_app.console.identity_change import end_replaced_key
+from device_app.console.reloader import Reloader
 from device_app.console.running import RESTARTING
-from device_app.console.store_recovery import note_recovery
+from device_app.console.state_tracker import StateTracker
+from device_app.console.store_recovery import report_recovery
 from device_app.console.views import StatusAnswer
-from device_app.errors import AppError
-from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.modules import loading
 from device_app.modules.handlers import Application
 from device_app.pairing.announcer import Announcer
 from device_app.pairing.events import PairingEvents
 from device_app.pairing.port import PairingPort, PortUser, port_limits
 from device_app.pairing.service import PairingService
-from device_app.reloader import Reloader
-from device_app.resource_spec import Board
+from device_app.process import collector
+from device_app.process.notify import NO_MANAGER, ServiceManager
+from device_app.remote.agent_factory import create_agent
+from device_app.remote.off import NoRemoteReach, RemoteReach
 from device_app.resources.sites import pairing_site, regular_site
 from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
@@ -56,7 +62,10 @@ from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
 from peer.net.udp import UdpSocket
 
-_log = logging.getLogger("handfast.store")
+if TYPE_CHECKING:
+    from device_app.remote.agent import MakeAgent
+
+_tunnel_log = logging.getLogger("handfast.tunnels")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -77,6 +86,7 @@ class App:
     server: CoapsServer
     policies: Policies
     device_status: DeviceStatus
+    states: StateTracker
     was_reset: asyncio.Event
     stack: AsyncExitStack
     reloader: Reloader
@@ -88,8 +98,11 @@ class App:
         settings: Settings,
         *,
         clocks: SystemClocks | None = None,
-        board_seconds: float = BOARD_UPDATE_SECONDS,
+        board_seconds: float | None = None,
         net: Net = UdpSocket,
+        manager: ServiceManager = NO_MANAGER,
+        systemd_journal: Path | None = None,
+        make_agent: "MakeAgent" = create_agent,
     ) -> "App":
         """Open the store, the ports and the control socket, and announce the device.
 
@@ -97,8 +110,11 @@ class App:
             paths: the folders of the daemon.
             settings: the configuration.
             clocks: the clocks of the system.
-            board_seconds: between two readings of an observed board.
+            board_seconds: between two readings of an observed board, if it is not the default.
             net: the network.
+            manager: the service manager, which is told of each step that may take long.
+            systemd_journal: the socket of systemd's journal, if it gets the events of the device.
+            make_agent: makes the agent of remote reach, if the settings have a broker.
 
         Raises:
             AppError: the folders, the modules, the policies or the control socket.
@@ -106,9 +122,9 @@ class App:
             PeerError: the key, or an address that cannot be bound.
         """
         async with AsyncExitStack() as stack:
-            _make_private(paths)
-            store = _open_store(paths, settings)
-            stack.callback(store.close)
+            paths.create_state()
+            manager.starting("loading the store", seconds=load_seconds(paths.store))
+            store = _open_store(paths, settings, stack, systemd_journal)
             identity = Identity.load_or_create(paths.key)
             # The policies can name the actions of modules, whose resources ask the guard: so the
             # built-in policies come first, and those of the files are adopted below.
@@ -116,26 +132,20 @@ class App:
                 store, Access(), clocks or SystemClocks(), limits=settings.iam_limits
             )
             guard = Guard(access)
-            loaded = loading.load(
-                settings.modules,
-                paths.modules,
-                Board(settings.display_name, identity.fingerprint.device_id, guard.subject),
-            )
-            loading.log_warnings(loaded)
+            manager.starting("loading the modules")
+            loaded = _load_modules(paths, settings, identity, guard)
             app_actions = loading.actions_of(loaded)
-            policy_set = PolicySet.read(paths.policies, app_actions)
-            settings.require_role(policy_set.access.roles)
-            access.authority.adopt(policy_set.access)
-            access.clock.log_trouble()
-            for warning in note_recovery(access):
-                _log.error("%s", warning)
-            end_replaced_key(access, identity.fingerprint)
+            manager.starting("reading the policies")
+            policy_set = _read_policies(paths, settings, access, app_actions)
+            _review_store(access, identity)
             stack.callback(TimeKeeper(access.writer.keep).close)
 
+            manager.starting("opening the ports")
             addresses = BoundAddresses(settings.public)
             invitations = Invitations(access, identity, addresses=addresses.reachable)
             pairing = _create_pairing(settings, identity, access, addresses, net)
             stack.push_async_callback(pairing.close)
+            remote = _create_remote(paths, settings, identity, access, addresses, make_agent)
             site = regular_site(
                 guard,
                 access,
@@ -145,6 +155,7 @@ class App:
                 name=settings.display_name,
                 limits=settings.limits,
                 board_seconds=board_seconds,
+                remote_settings=remote.settings_source,
             )
             server = await CoapsServer.start(
                 site,
@@ -156,16 +167,9 @@ class App:
                 ccm8=settings.ccm8,
                 net=net,
             )
-            stack.push_async_callback(server.close)
+            _add_tunnels(settings, identity, guard, site, stack, server)
             addresses.set(server.addresses)
-            revocation = Revocation(
-                access.authority,
-                regular=server,
-                pairing=pairing.port,
-                review_window=pairing.review,
-            )
-            stack.callback(store.subscribe(revocation.on_change))
-            stack.callback(Expiry(store, access.clock, revocation.on_expiry).close)
+            revocation = _follow_changes(access, server, pairing, remote, stack)
             policies = Policies(
                 paths.policies,
                 access,
@@ -174,7 +178,7 @@ class App:
                 check=lambda found: settings.require_role(found.roles),
                 on_change=revocation.on_new_policies,
             )
-            reloader = Reloader(paths, settings, access.authority, policies)
+            reloader = Reloader(paths, settings, access.authority, policies, manager)
             stack.push_async_callback(reloader.close)
             announcer = Announcer(
                 pairing,
@@ -192,8 +196,11 @@ class App:
                 server,
                 policies,
                 announcer,
+                remote=remote,
                 name=settings.display_name,
             )
+            states = StateTracker(pairing, store, access.clock, problems=device_status.problems)
+            stack.callback(states.close)
             was_reset = asyncio.Event()
 
             def restart(keep_identity: bool) -> None:
@@ -211,8 +218,12 @@ class App:
                 identity,
                 settings,
                 status=device_status.view,
+                states=states,
                 reload_policies=reloader.reload,
+                remote=remote,
                 key_file=paths.key,
+                remote_key_file=paths.remote_key,
+                config_folder=paths.config,
                 restart=restart,
             )
             control_server = await ControlServer.start(paths.socket, handlers_of(Console(host)))
@@ -220,6 +231,7 @@ class App:
             store.leave_note(os.fsencode(paths.socket.absolute()))
             stack.callback(lambda: store.leave_note(RESTARTING if was_reset.is_set() else b""))
             stack.push_async_callback(control_server.close)
+            await remote.start(server)
             if settings.advertise:
                 await announcer.start()
             return cls(
@@ -234,6 +246,7 @@ class App:
                 server=server,
                 policies=policies,
                 device_status=device_status,
+                states=states,
                 was_reset=was_reset,
                 stack=stack.pop_all(),
                 reloader=reloader,
@@ -262,19 +275,41 @@ class App:
             self.pairing.report_trouble(error)
 
 
-def _make_private(paths: Paths) -> None:
-    try:
-        paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise AppError(
-            f"the folder {paths.state} cannot be created: {error.strerror}",
-            advice="Create it, or choose another with --home.",
-        ) from error
-
-
-def _open_store(paths: Paths, settings: Settings) -> Store:
+def _open_store(
+    paths: Paths, settings: Settings, stack: AsyncExitStack, systemd_journal: Path | None
+) -> Store:
+    """Open the store, which the stack closes; the journal gets its events from now on."""
     with collector.paused():
-        return Store.open(paths.store, keep_events=settings.iam_limits.events_kept)
+        store = Store.open(paths.store, keep_events=settings.iam_limits.events_kept)
+    stack.callback(store.close)
+    if systemd_journal is not None:
+        copy = SystemdJournal(store.audit, systemd_journal)
+        stack.callback(store.on_events(copy.send_until))
+    return store
+
+
+def _load_modules(
+    paths: Paths, settings: Settings, identity: Identity, guard: Guard
+) -> list[loading.Loaded]:
+    board = loading.board_of(settings.display_name, identity.fingerprint.device_id, guard.subject)
+    loaded = loading.load(settings.modules, paths.modules, board)
+    loading.log_warnings(loaded)
+    return loaded
+
+
+def _read_policies(
+    paths: Paths, settings: Settings, access: AccessControl, app_actions: Mapping[str, str]
+) -> PolicySet:
+    """Read the policies and put them into force."""
+    found = PolicySet.read(paths.policies, app_actions)
+    settings.require_role(found.access.roles)
+    access.authority.adopt(found.access)
+    return found
+
+
+def _review_store(access: AccessControl, identity: Identity) -> None:
+    report_recovery(access)
+    end_replaced_key(access, identity.fingerprint)
 
 
 def _locality(settings: Settings) -> Locality:
@@ -283,6 +318,89 @@ def _locality(settings: Settings) -> Locality:
         allow_loopback=settings.allow_loopback,
         interfaces=frozenset(settings.local_interfaces),
     )
+
+
+def _create_remote(
+    paths: Paths,
+    settings: Settings,
+    identity: Identity,
+    access: AccessControl,
+    addresses: BoundAddresses,
+    make_agent: "MakeAgent",
+) -> RemoteReach:
+    """Return remote reach, not yet started."""
+    if not settings.remote.is_on:
+        return NoRemoteReach(paths.remote_key, access)
+    from device_app.remote.service import RemoteService  # noqa: PLC0415 - off for most devices
+
+    return RemoteService(
+        settings.remote,
+        folder=paths.config,
+        key_file=paths.remote_key,
+        device=identity.fingerprint,
+        access=access,
+        addresses=addresses.reachable,
+        make_agent=make_agent,
+        random_bytes=os.urandom,
+        now=asyncio.get_running_loop().time,
+    )
+
+
+def _follow_changes(
+    access: AccessControl,
+    server: CoapsServer,
+    pairing: PairingService,
+    remote: RemoteReach,
+    stack: AsyncExitStack,
+) -> Revocation:
+    """Let sessions and remote clients follow each change of users, and each begin and end.
+
+    The paths of remote clients end before their server.
+    """
+    stack.push_async_callback(remote.close)
+    revocation = Revocation(
+        access.authority,
+        regular=server,
+        pairing=pairing.port,
+        review_window=pairing.review,
+        remote=remote,
+    )
+    stack.callback(access.store.subscribe(revocation.on_change))
+    expiry = Expiry(access.store, access.clock, revocation.on_expiry, on_begin=revocation.on_begin)
+    stack.callback(expiry.close)
+    return revocation
+
+
+def _add_tunnels(
+    settings: Settings,
+    identity: Identity,
+    guard: Guard,
+    site: GuardedSite,
+    stack: AsyncExitStack,
+    server: CoapsServer,
+) -> None:
+    """Serve `/tunnels` if the settings name services and the extra `tunnel` is installed.
+
+    The stack closes the server after the tunnels.
+    """
+    stack.push_async_callback(server.close)
+    if not settings.tunnel.services:
+        return
+    if trouble := settings.tunnel.trouble:
+        _tunnel_log.error("%s", trouble)
+        return
+    # Few devices have services, and QUIC is slow to import.
+    from device_app.resources.tunnels import add_tunnels  # noqa: PLC0415
+
+    tunnels = add_tunnels(
+        site,
+        guard,
+        identity,
+        settings.tunnel.services,
+        limits=settings.limits,
+        counters=server.counters,
+    )
+    stack.callback(tunnels.close)
 
 
 def _create_pairing(

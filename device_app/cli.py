@@ -48,6 +48,11 @@ VERBS: Final = MappingProxyType(
             "health",
             "Check the running daemon: exit with 0 if nothing is wrong, and with 1 otherwise.",
         ),
+        "watch": (
+            "watch",
+            "watch",
+            "Show the state of the device and every change of it, for a display or a script.",
+        ),
         "logs": ("logs", "logs", "Show the log of the daemon."),
         "fingerprint": (
             "status",
@@ -66,6 +71,11 @@ VERBS: Final = MappingProxyType(
             "Create an invite: a text with which its recipient becomes the user NAME.",
         ),
         "invites": ("invites", "invites", "List and withdraw the invites that can still be used."),
+        "remote": (
+            "remote",
+            "remote",
+            "Show and test how clients reach the device from other networks.",
+        ),
         "policy": (
             "policy",
             "policy",
@@ -84,12 +94,12 @@ VERBS: Final = MappingProxyType(
         "backup": (
             "backup",
             "backup",
-            "Write a backup of users, keys, invites, label and audit trail to FILE.",
+            "Write a backup of the whole device to FILE, sealed with a passphrase.",
         ),
         "restore": (
             "restore",
             "restore",
-            "Restore the users, keys, invites and label from a backup.",
+            "Restore a device from a backup.",
         ),
         "new-identity": (
             "identity",

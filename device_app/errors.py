@@ -5,11 +5,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from iam.errors import IamError
-from peer.errors import Malformed, PeerError
+from iam.errors import IamError, StoreTooNew
+from peer.errors import IdentityError, Malformed, PeerError
 from peer.terminal.exit_codes import ExitCode, exit_code_of
 
 _HOME_ADVICE = "if you use --home, with the same --home"
+#: The advice about a file that the system does not let this user read.
+READ_ADVICE: Final = "Check that it is a regular file, and that this user may read it."
 
 
 class AppError(Exception):
@@ -19,6 +21,20 @@ class AppError(Exception):
         super().__init__(message)
         self.advice = advice
         self.code = code
+
+
+def unreadable(path: Path | str, error: OSError) -> AppError:
+    """Return the error about a file that was named on the command line and cannot be read."""
+    message = f"{path} cannot be read: {error.strerror}"
+    return AppError(message, advice=READ_ADVICE, code=ExitCode.USAGE)
+
+
+def unwritable(path: Path, error: OSError) -> AppError:
+    """Return the error about a file that cannot be written."""
+    return AppError(
+        f"{path} cannot be written: {error.strerror}",
+        advice="Check the permissions of its folder, and the space on its disk.",
+    )
 
 
 class DaemonError(AppError):
@@ -37,6 +53,28 @@ class ModuleError(AppError):
     """An application's module cannot be used; the message names it and the reason."""
 
 
+class OwnerError(AppError):
+    """The daemon cannot run as the user to whom the state folder belongs."""
+
+
+class NoStart(DaemonError):
+    """`run` cannot start before a person has corrected something; `kind` is the class of the cause.
+
+    Its exit code tells a service manager not to try again (`RestartPreventExitStatus=2`).
+    """
+
+    def __init__(self, cause: AppError | PeerError | IamError) -> None:
+        super().__init__(
+            str(cause), advice=cause.advice, code=ExitCode.USAGE, kind=type(cause).__name__
+        )
+
+
+#: The errors of a start that another start would repeat: settings and policies, a module, the key,
+#: a store of a later version, and a user who is not the owner. All others may pass by themselves: a
+#: port or a store that is in use, an address that is not there yet, a full disk.
+RESTART_IS_USELESS: Final = (ConfigError, ModuleError, OwnerError, IdentityError, StoreTooNew)
+
+
 class NoDevice(AppError):
     """There is no device in this state folder."""
 
@@ -45,6 +83,17 @@ class NoDevice(AppError):
             f"there is no device in {folder}",
             advice=f"Create one with `handfast-device init`; {_HOME_ADVICE}.",
             code=ExitCode.NOT_FOUND,
+        )
+
+
+class DamagedBackup(AppError):
+    """A backup that was changed, or that is none."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path} cannot be restored: {why}",
+            advice="Use another backup. Nothing was changed.",
+            code=ExitCode.WRONG_CODE,
         )
 
 
@@ -57,6 +106,20 @@ class NoDaemon(AppError):
             advice=f"Start it with `handfast-device run`; {_HOME_ADVICE}.",
             code=ExitCode.NOT_FOUND,
         )
+
+
+class DaemonExited(AppError):
+    """The daemon ended before it answered."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the daemon exited before it answered",
+            advice="`handfast-device logs` shows the reason.",
+        )
+
+
+class DaemonUnreachable(AppError):
+    """A daemon runs, but its control socket is gone: it was removed, or the daemon is ending."""
 
 
 #: The exit code of an error of `iam` by its reason: that of `handfast` for the same answer.

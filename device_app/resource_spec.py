@@ -26,7 +26,9 @@ from aiocoap import interfaces
 from iam.model import Subject
 
 #: First path segments of the device's own resources.
-RESERVED_SEGMENTS = frozenset({"iam", "pair", "hello", "board", ".well-known", "events"})
+RESERVED_SEGMENTS = frozenset(
+    {"iam", "pair", "hello", "board", ".well-known", "events", "remote", "tunnels"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ def check(cli: CommandLine) -> None:
     succeed, and with 1 otherwise. This imports your modules and calls their `resources`, so they
     run as they do at a start. A running daemon is not affected.
     """
+    cli.note_own_files()
     with contextlib.redirect_stdout(sys.stderr):  # a module may print
         answer = asyncio.run(check_start(cli.paths))
     cli.show(answer, lambda: check_lines(answer))

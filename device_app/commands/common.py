@@ -3,27 +3,35 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 import click
 
 from device_app.commands.outcome import put_error
-from device_app.console import running
+from device_app.console import offline, running
+from device_app.console.answers import FingerprintAnswer
 from device_app.console.console import Console
-from device_app.console.control_client import ControlClient
+from device_app.console.control_client import ControlClient, OnRows
 from device_app.console.control_messages import Tell
 from device_app.console.offline import OfflineConsole
 from device_app.console.views import StatusAnswer
-from device_app.errors import AppError, NoDaemon
-from device_app.limits import DAEMON_START_POLL_SECONDS, DAEMON_START_SECONDS
-from device_app.settings.paths import Paths
+from device_app.errors import AppError, NoDaemon, NoDevice
+from device_app.limits import (
+    DAEMON_START_POLL_SECONDS,
+    DAEMON_START_SECONDS,
+    USERS_PAGE_DEFAULT,
+)
+from device_app.settings.paths import SERVICE_STATE, Paths
 from device_app.terminal import output
+from device_app.terminal.reader_watch import while_read
 from iam.errors import IamError, StoreBusy
 from peer.errors import PeerError
+from peer.identity import Fingerprint
 from peer.terminal import prompts
 from peer.terminal.durations import past_times
 from peer.terminal.wire_words import in_typed_words, options_by_field
@@ -49,7 +57,9 @@ class CommandLine:
     @property
     def client(self) -> ControlClient:
         """The client of the daemon's control socket."""
-        return ControlClient(self.paths.socket, store=self.paths.store)
+        return ControlClient(
+            self.paths.socket, store=self.paths.store, service=self.paths.service_socket
+        )
 
     def ask(
         self,
@@ -67,9 +77,14 @@ class CommandLine:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _AnswerT:
-        """Do a verb that tells events, until it answers. Raises `NoDaemon` without a daemon."""
+        """Do a verb that tells events, until it answers.
+
+        Raises:
+            NoDaemon: no daemon runs.
+            ReaderGone: the reader of standard output has closed it.
+        """
         return self._while_starting(
-            lambda: asyncio.run(self.client.follow(verb, on_event, *args, **kwargs))
+            lambda: asyncio.run(while_read(self.client.follow(verb, on_event, *args, **kwargs)))
         )
 
     def do(
@@ -90,6 +105,31 @@ class CommandLine:
 
         return self._while_starting(attempt)
 
+    def list_rows(
+        self,
+        verb: Callable[Concatenate[Console, _P], Mapping[str, object]],
+        field: str,
+        on_rows: OnRows,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> None:
+        """Do a verb as `do`; pass on the rows of its list `field` as they come."""
+
+        def attempt() -> None:
+            try:
+                asyncio.run(self.client.list_rows(verb, field, on_rows, *args, **kwargs))
+            except NoDaemon:
+                if running.is_between(self.paths.store):
+                    raise
+                answer = self.offline.run(verb, *args, **kwargs)
+                rows = answer[field]
+                assert isinstance(rows, Iterable)
+                left = iter(rows)
+                while page := list(islice(left, USERS_PAGE_DEFAULT)):
+                    on_rows(page)
+
+        self._while_starting(attempt)
+
     def _while_starting(self, attempt: Callable[[], _AnswerT]) -> _AnswerT:
         """Try again while another process holds the store: a daemon that starts, or a command.
 
@@ -104,6 +144,33 @@ class CommandLine:
                 if time.monotonic() > until or not running.is_expected(self.paths.store):
                     raise
             time.sleep(DAEMON_START_POLL_SECONDS)
+
+    def identity(self) -> FingerprintAnswer:
+        """Return the device's name and fingerprint: from its files, or from the system service."""
+        if self.paths.service_socket is None:
+            return offline.fingerprint(self.paths)
+        status = self.do(Console.status)
+        found = Fingerprint.parse(status["fingerprint"])
+        return {
+            "name": status["name"],
+            "id": status["id"],
+            "fingerprint": found.hex,
+            "grouped": found.grouped,
+            "ni": found.ni,
+        }
+
+    def note_own_files(self) -> None:
+        """Say that a verb is about the user's own files, if the device is a system service."""
+        if self.paths.service_socket is not None and has_service():
+            self.message(
+                f"This is about a device of your user, in {self.paths.state}. For the device of "
+                "this machine, which is a service, use sudo."
+            )
+
+    def require_own_files(self) -> None:
+        """Raise `NoDevice` if the device is a system service: its files are not this user's."""
+        if self.paths.service_socket is not None and has_service():
+            raise NoDevice(self.paths.state)
 
     def daemon_status(self) -> StatusAnswer:
         """Return the status of the running daemon. Raises `NoDaemon` without one."""
@@ -177,6 +244,27 @@ def use_options(ctx: click.Context) -> None:
     else:
         paths = before.paths
     ctx.obj = CommandLine(paths, as_json, verbosity)
+
+
+def has_service() -> bool:
+    """Return whether the device of this machine is a system service, running or not."""
+    return SERVICE_STATE.is_dir()
+
+
+def name_service(error: AppError | PeerError, paths: Paths) -> None:
+    """Say in an error that there is no device of the user that the machine has one."""
+    if paths.service_socket is None or not has_service():
+        return
+    if isinstance(error, NoDaemon):
+        error.advice = (
+            "Start the service of this machine: `sudo systemctl start handfast-device`. For a "
+            "device of your own, run `handfast-device init` first."
+        )
+    elif isinstance(error, NoDevice):
+        error.advice = (
+            "That is a folder of your user. The device of this machine is a service with files of "
+            "its own: use sudo. For a device of your own, run `handfast-device init` first."
+        )
 
 
 def name_options(error: AppError | PeerError, params: Sequence[click.Parameter]) -> None:

@@ -48,7 +48,17 @@ def events(
         def heard(event: AuditEvent) -> None:
             _show(cli, event["record"])
 
-        cli.follow(Console.events, heard, since=since, last=last)
+        try:
+            cli.follow(Console.events, heard, since=since, last=last)
+        except ReaderGone:  # as after `| head`
+            sys.exit(ExitCode.DONE)
+    elif cli.paths.service_socket is not None:  # its files are not this user's
+
+        def listed(records: list[RecordView]) -> None:
+            for record in records:
+                _show(cli, record)
+
+        cli.list_rows(Console.trail, "events", listed, since=since, last=last)
     else:
         for record in audit.read(cli.paths, since=since, last=last)["events"]:
             _show(cli, record)

@@ -4,7 +4,6 @@ import click
 
 from device_app.commands.common import CommandLine, yes_option
 from device_app.commands.verbs import Verb
-from device_app.console import offline
 from device_app.console.answers import NewIdentityAnswer
 from device_app.console.console import Console
 from device_app.terminal.render_status import id_and_fingerprint_lines
@@ -29,7 +28,7 @@ def new_identity(cli: CommandLine, *, only_if: str | None, yes: bool) -> None:
     and to pair with the device again; a client whose key is known keeps its user. Invites and the
     label of the device become invalid. A running daemon starts again.
     """
-    present = offline.fingerprint(cli.paths)
+    present = cli.identity()
     if only_if is None or Fingerprint.parse(only_if).hex == present["fingerprint"]:
         cli.confirm(
             f"This replaces the key {present['id']} of {present['name']}. Every client has to pair "

@@ -63,9 +63,10 @@ def invite(
 ) -> None:
     """Create an invite: a text with which its recipient becomes the user NAME.
 
-    The recipient passes it to `handfast pair`, from any network. Treat an invite like a password
-    and send it over a private channel: anyone who obtains it can use it. It cannot be shown again.
-    If --until is in the past, you are asked to confirm.
+    The recipient passes it to `handfast pair`, where an address of the device can be reached: an
+    invite does not use the device's broker. Treat it like a password and send it over a private
+    channel: anyone who obtains it can use it. It cannot be shown again. If --until is in the past,
+    you are asked to confirm.
     """
     cli.confirm_times(end=end, yes=yes)
     pictures = picture_files.requested(png=png, svg=svg)

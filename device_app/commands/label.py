@@ -8,7 +8,6 @@ import click
 
 from device_app.commands.common import CommandLine
 from device_app.commands.verbs import Verb
-from device_app.console import offline
 from device_app.console.console import Console
 from device_app.terminal import output, picture_files
 from peer.terminal import qr
@@ -47,9 +46,9 @@ def label(
         cli.show(answer, lambda: [f"the code on the label is {state}"])
         return
     pictures = picture_files.requested(png=png, svg=svg)
+    own = cli.identity()
     created = cli.do(Console.label, replace=yes)["label"]
     cli.show({"label": created}, lambda: [created["text"], created["code"]])
-    own = offline.fingerprint(cli.paths)
     caption = (own["name"], own["id"], created["code"])
     picture_files.write_all(pictures, created["text"], caption)
     if terminal or (sys.stderr.isatty() and not pictures and cli.verbosity >= 0):

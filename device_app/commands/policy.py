@@ -20,7 +20,7 @@ from device_app.terminal.render_policy import (
     policy_list_lines,
     policy_reload_lines,
 )
-from iam.attributes import IS_LOCAL
+from iam.attributes import IS_LOCAL, PATH
 from iam.builtin import UNPAIRED
 from iam.errors import IamError
 from peer.errors import PeerError
@@ -46,6 +46,8 @@ def check(cli: CommandLine, *, files: tuple[Path, ...]) -> None:
     An error is printed with file, line and reason. The check needs no device and
     changes nothing.
     """
+    if not files:
+        cli.note_own_files()
     answer = policies.check(files) if files else policies.check_folder(cli.paths.policies)
     cli.show(answer, lambda: policy_check_lines(answer))
     for warning in answer["warnings"]:
@@ -94,7 +96,8 @@ def explain(
     The exit code is 0 if the action is allowed and 7 if it is denied. It is also 7 if that depends
     on attributes of a request that --attr does not give.
     """
-    given = {IS_LOCAL: "true" if local else "false"} | dict(map(_attribute, attributes))
+    of_connection = {IS_LOCAL: "true" if local else "false", PATH: "lan" if local else "address"}
+    given = of_connection | dict(map(_attribute, attributes))
     answer = cli.do(Console.policy_explain, user=user, action=action, attributes=given)
     cli.show(answer, lambda: explain_lines(answer))
     if not answer["known"]:

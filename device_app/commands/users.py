@@ -5,14 +5,16 @@ from typing import Final
 
 import click
 
-from device_app.access.bodies import KeyRequest, UserPatch, UserRequest
+from device_app.access.bodies import KeyRequest, UserPatch, UserRequest, UserView
 from device_app.commands.common import CommandLine, yes_option
 from device_app.commands.verbs import Family, Verb
 from device_app.console.answers import UserAnswer
 from device_app.console.console import Console
-from device_app.terminal.render_users import user_lines, users_lines
+from device_app.terminal import output
+from device_app.terminal.render_users import NO_USERS, USERS_HEADERS, user_lines, user_row
 from iam.changes import KEEP
 from peer.terminal.durations import TIME_EXAMPLES, resolve_time
+from peer.terminal.layout import PagedTable
 from peer.terminal.param_types import Time
 
 _KEY_EXAMPLE: Final = '"1a2b 3c4d …"'
@@ -29,9 +31,23 @@ def users() -> None:
 @users.command(name="list", cls=Verb, example="handfast-device users list --json")
 @click.pass_obj
 def users_list(cli: CommandLine) -> None:
-    """List the users."""
-    found = list(cli.do(Console.users_list)["users"])
-    cli.show({"users": found}, lambda: users_lines(found, cli.now()))
+    """List the users. Each page is printed before the next one is read."""
+    if cli.as_json:
+        written = output.JsonList("users")
+        cli.list_rows(Console.users_list, "users", written.add)
+        written.end()
+        return
+    now, table = cli.now(), PagedTable(USERS_HEADERS)
+    has_users = False
+
+    def show(users: list[UserView]) -> None:
+        nonlocal has_users
+        has_users = has_users or bool(users)
+        output.page(table.lines(user_row(user, now) for user in users))
+
+    cli.list_rows(Console.users_list, "users", show)
+    if not has_users:
+        output.lines([NO_USERS])
 
 
 @users.command(name="show", cls=Verb, example="handfast-device users show anna")

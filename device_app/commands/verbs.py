@@ -74,7 +74,11 @@ class _Described:
 
     def invoke(self, ctx: click.Context) -> object:
         """Take over the shared options, and run the command; errors name the options of it."""
-        from device_app.commands.common import name_options, use_options  # noqa: PLC0415
+        from device_app.commands.common import (  # noqa: PLC0415
+            name_options,
+            name_service,
+            use_options,
+        )
         from device_app.errors import AppError  # noqa: PLC0415
         from peer.errors import PeerError  # noqa: PLC0415
 
@@ -83,6 +87,7 @@ class _Described:
             return super().invoke(ctx)  # type: ignore[misc]  # the method of the click class
         except (AppError, PeerError) as error:
             name_options(error, self.params)
+            name_service(error, ctx.obj.paths)
             raise
 
 

@@ -10,6 +10,7 @@ from device_app.access.bodies import UserView
 from device_app.access.invitations import CreatedInviteView, InviteView
 from device_app.access.records import RecordView
 from device_app.console.views import CeremonyView, ClockView, IdentityView, WindowView
+from device_app.remote.views import RemoteView, SelfTestStep
 
 # -- the device ---------------------------------------------------------------------------------
 
@@ -54,6 +55,36 @@ class NewIdentityAnswer(IdentityView):
     users: int
     invites: int
     label: bool
+
+
+# -- remote reach ---------------------------------------------------------------------------------
+
+
+class RemoteAnswer(TypedDict):
+    """`remote`."""
+
+    remote: RemoteView
+
+
+class RotatedAnswer(TypedDict):
+    """`remote rotate`, with the new generation of the master key."""
+
+    rotated: bool
+    generation: int
+
+
+class SelfTestEvent(TypedDict):
+    """A step of `remote test`; `event` is `step`."""
+
+    event: str
+    step: SelfTestStep
+
+
+class SelfTestAnswer(TypedDict):
+    """`remote test`: whether no step has failed, and all steps."""
+
+    passed: bool
+    steps: list[SelfTestStep]
 
 
 # -- pairing ------------------------------------------------------------------------------------
@@ -169,6 +200,9 @@ class BackupView(TypedDict):
     keys: int
     invites: int
     has_key: bool
+    settings: list[str]
+    policies: list[str]
+    modules: list[str]
 
 
 class SourceView(TypedDict):
@@ -195,6 +229,35 @@ class RestoreAnswer(TypedDict):
     replaced: NotRequired[str]
 
 
+class RestoredUserView(TypedDict):
+    """A user of a backup, with the fingerprints of the keys."""
+
+    name: str
+    role: str
+    keys: list[str]
+
+
+class DeviceRestoreAnswer(TypedDict):
+    """`restore` of a whole device, before (without the last two fields) and after.
+
+    `changes` are those to the users of a store that is replaced; `moved` are files of settings that
+    are replaced or moved aside; `modules` are not in the backup; `invites` are withdrawn.
+    """
+
+    copy: str
+    users: list[RestoredUserView]
+    changes: list[ChangeView]
+    invites: int
+    has_key: bool
+    settings: list[str]
+    policies: list[str]
+    modules: list[str]
+    moved: list[str]
+    backup: NotRequired[SourceView]
+    restored: NotRequired[bool]
+    replaced: NotRequired[str]
+
+
 class DiscardAnswer(TypedDict):
     """`restore --discard`: whether there was anything to decide."""
 
@@ -206,7 +269,7 @@ class EventsAnswer(TypedDict):
 
     head: int
     digest: str
-    events: list[RecordView]
+    events: Iterable[RecordView]
 
 
 class AuditEvent(TypedDict):

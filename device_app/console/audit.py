@@ -6,7 +6,7 @@ Reading works while a daemon runs and while it does not.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, takewhile
 from typing import NoReturn
 
 from device_app.access.records import record_view
@@ -33,9 +33,16 @@ def read(paths: Paths, *, since: int | None, last: int | None) -> EventsAnswer:
         StoreError: the file cannot be read.
     """
     with _trail(paths) as trail:
-        head, digest = trail.head
-        records = list(trail.iterate(_start(head, since, last)))
-    return {"head": head, "digest": digest, "events": [record_view(one) for one in records]}
+        answer = listed(trail, since=since, last=last)
+        return {**answer, "events": list(answer["events"])}
+
+
+def listed(trail: AuditTrail, *, since: int | None, last: int | None) -> EventsAnswer:
+    """Return the last events of a trail (see `read`); they are read as they are taken."""
+    head, digest = trail.head
+    records = trail.iterate(_start(head, since, last))
+    events = (record_view(one) for one in takewhile(lambda one: one.seq <= head, records))
+    return {"head": head, "digest": digest, "events": events}
 
 
 def verify(paths: Paths) -> VerifyAnswer:

@@ -24,20 +24,25 @@ from device_app.access.explaining import PolicyExplanation, PolicyList
 from device_app.access.fields import fingerprint_untrusted
 from device_app.access.invitations import InviteRequest
 from device_app.access.user_pages import UserPages
-from device_app.console import audit, identity_change, restore
+from device_app.console import audit, identity_change, remote_test, restore
 from device_app.console.answers import (
     AuditEvent,
     CeremonyAnswer,
     ClockAnswer,
     ClosedAnswer,
     DiscardAnswer,
+    EventsAnswer,
     InviteAnswer,
     InvitesAnswer,
     NewIdentityAnswer,
     PendingAnswer,
+    RemoteAnswer,
     RemovedAnswer,
     ResetAnswer,
     RestoreAnswer,
+    RotatedAnswer,
+    SelfTestAnswer,
+    SelfTestEvent,
     UserAnswer,
     UsersAnswer,
     WindowAnswer,
@@ -45,13 +50,13 @@ from device_app.console.answers import (
 )
 from device_app.console.control_messages import Tell
 from device_app.console.host import ConsoleHost
+from device_app.console.reloader import PolicyReloadAnswer
 from device_app.console.status import clock_view
-from device_app.console.views import OpenAnswer, StatusAnswer, WindowEvent
+from device_app.console.views import OpenAnswer, StateEvent, StatusAnswer, WindowEvent
 from device_app.errors import AppError, NoDevice
 from device_app.limits import QUOTED_ACTION_CHARACTERS
 from device_app.pairing import labels
 from device_app.pairing.labels import LabelAnswer, RevivedAnswer
-from device_app.reloader import PolicyReloadAnswer
 from iam.model import User
 from iam.policy import ACTION
 from peer.identity import Fingerprint
@@ -72,6 +77,10 @@ class Console:
         """Describe the device."""
         return self._host.status()
 
+    async def watch(self, tell: Tell[StateEvent]) -> NoReturn:
+        """Tell the state of the device, and every change of it, until the client disconnects."""
+        await self._host.states.follow(tell)
+
     def clock(self, *, trust_system: bool = False) -> ClockAnswer:
         """Show the device's time; with `trust_system`, set it to the system's time first."""
         if trust_system:
@@ -90,6 +99,22 @@ class Console:
         With `only_if`, do nothing unless this is the device's fingerprint.
         """
         return identity_change.new_identity(self._host, only_if=only_if)
+
+    # -- remote reach ---------------------------------------------------------------------------
+
+    def remote(self) -> RemoteAnswer:
+        """Show whether, and how, the device can be reached from other networks."""
+        return {"remote": self._host.remote.view()}
+
+    async def remote_test(self, tell: Tell[SelfTestEvent]) -> SelfTestAnswer:
+        """Try each server of remote reach, and tell each step."""
+        settings = self._host.settings
+        servers = remote_test.servers_of(settings, self._host.config_folder)
+        return await remote_test.run(servers, settings.tunnel.services, tell)
+
+    def remote_rotate(self) -> RotatedAnswer:
+        """Invalidate the remote secrets of all clients."""
+        return {"rotated": True, "generation": self._host.remote.rotate()}
 
     # -- pairing --------------------------------------------------------------------------------
 
@@ -230,6 +255,10 @@ class Console:
     ) -> NoReturn:
         """Tell the events of the audit trail, and every new one, until the client disconnects."""
         await audit.follow(self._host.access.store, tell, since=since, last=last)
+
+    def trail(self, *, since: int | None = None, last: int | None = None) -> EventsAnswer:
+        """List the last events of the audit trail, for a user who cannot read its file."""
+        return audit.listed(self._host.access.store.audit, since=since, last=last)
 
     def restore_show(self, *, file: str | None = None, name: str | None = None) -> RestoreAnswer:
         """Show what restoring a copy of the store would change; `name` is what to call `file`."""

@@ -14,10 +14,12 @@ from device_app.console.console import Console
 from device_app.console.control_messages import JsonObject, Tell
 from device_app.console.control_server import Handler
 from device_app.console.pairing_console import PairingConsole
+from device_app.console.reloader import PolicyReloadAnswer
+from device_app.console.state_tracker import StateTracker
 from device_app.console.views import StatusAnswer
 from device_app.pairing.service import PairingService
 from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
-from device_app.reloader import PolicyReloadAnswer
+from device_app.remote.off import RemoteReach
 from device_app.settings.config import Settings
 from peer.identity import Fingerprint, Identity
 
@@ -34,8 +36,12 @@ class DaemonHost:
         settings: Settings,
         *,
         status: Callable[[], StatusAnswer],
+        states: StateTracker,
         reload_policies: Callable[[], Awaitable[PolicyReloadAnswer]],
+        remote: RemoteReach,
         key_file: Path,
+        remote_key_file: Path,
+        config_folder: Path,
         restart: Callable[[bool], None],
     ) -> None:
         """Collect what the console needs.
@@ -47,19 +53,27 @@ class DaemonHost:
             identity: the device's key.
             settings: the configuration.
             status: describes the daemon.
+            states: the state of the device in one word, and its changes.
             reload_policies: puts the policy files in force.
+            remote: remote reach.
             key_file: the file of that key.
+            remote_key_file: the file of the remote master key.
+            config_folder: the folder of the configuration.
             restart: starts the device again after its answer; the argument keeps the key.
         """
         self.access = access
         self.invitations = invitations
         self.pairing = PairingConsole(service)
         self.status = status
+        self.states = states
         self.reload_policies = reload_policies
+        self.remote = remote
+        self.config_folder = config_folder
         self.settings = settings
         self.identity = identity
         self._service = service
         self._key_file = key_file
+        self._remote_key_file = remote_key_file
         self._restart = restart
 
     @property
@@ -80,6 +94,7 @@ class DaemonHost:
         """Forget every user, and restart."""
         self.pairing.close()  # its events name users, and are deleted with all others
         self.registry.forget_all(keep=(LABEL_RECORD,) if keep_identity else ())
+        self._remote_key_file.unlink(missing_ok=True)
         self._restart(keep_identity)
 
     def new_identity(self) -> Fingerprint:

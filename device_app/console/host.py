@@ -1,20 +1,23 @@
 """The device that `Console` acts on: a running daemon (`daemon_host`) or files (`offline`)."""
 
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from device_app.access.access_control import AccessControl
 from device_app.access.authority import Authority
 from device_app.access.invitations import Invitations
 from device_app.access.registry import Registry
+from device_app.console.reloader import PolicyReloadAnswer
 from device_app.console.views import StatusAnswer
 from device_app.pairing.stored_label import StoredLabel
-from device_app.reloader import PolicyReloadAnswer
+from device_app.remote.off import RemoteReach
 from device_app.settings.config import Settings
 from peer.identity import Fingerprint, Identity
 
 if TYPE_CHECKING:  # the command line does without the daemon's part
     from device_app.console.pairing_console import PairingConsole
+    from device_app.console.state_tracker import StateTracker
 
 
 class ConsoleHost(Protocol):
@@ -49,8 +52,20 @@ class ConsoleHost(Protocol):
         """The configuration."""
 
     @property
+    def config_folder(self) -> Path:
+        """The folder of the configuration."""
+
+    @property
     def pairing(self) -> "PairingConsole":
         """The pairing window; needs the daemon."""
+
+    @property
+    def states(self) -> "StateTracker":
+        """The state of the device, and its changes; needs the daemon."""
+
+    @property
+    def remote(self) -> RemoteReach:
+        """Remote reach."""
 
     def status(self) -> StatusAnswer:
         """Describe the device."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from device_app.errors import AppError, NoDevice
+from device_app.errors import AppError, NoDevice, unreadable, unwritable
 from device_app.limits import BACKUP_BYTES_MAX
 from iam import files, mark, salvage
 from peer.files import open_regular
@@ -47,6 +47,25 @@ def copied(file: Path, store: Path) -> Iterator[Path]:
                 salvage.remove(store, salvage.INCOMING)
 
 
+@contextmanager
+def placed(data: bytes, store: Path) -> Iterator[Path]:
+    """Yield the path of a file with this copy of a store, beside the store. Raises as `copied`."""
+    if not store.parent.is_dir():
+        raise NoDevice(store.parent)
+    path = salvage.incoming_of(store)
+    with files.acting_as_owner_of(store.parent):
+        salvage.remove(store, salvage.INCOMING)
+        try:
+            files.atomic_write(path, data)
+        except OSError as error:
+            raise unwritable(path, error) from error
+    try:
+        yield path
+    finally:
+        with files.acting_as_owner_of(store.parent), suppress(OSError):
+            salvage.remove(store, salvage.INCOMING)
+
+
 def _opened(file: Path, to: Path, stack: ExitStack) -> Iterator[tuple[Path, BinaryIO]]:
     """Open the file, its log and its mark as the person who runs the command."""
     for source, target in (
@@ -64,9 +83,7 @@ def _opened(file: Path, to: Path, stack: ExitStack) -> Iterator[tuple[Path, Bina
                     code=ExitCode.USAGE,
                 ) from error
         except OSError as error:
-            raise AppError(
-                f"{source} cannot be read: {error.strerror}", code=ExitCode.USAGE
-            ) from error
+            raise unreadable(source, error) from error
 
 
 def _write(path: Path, source: BinaryIO) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from device_app.access.bodies import UserRequest
 from device_app.access.explaining import RoleView, role_view
-from device_app.errors import AppError
+from device_app.errors import AppError, unreadable, unwritable
 from device_app.limits import NABTO_FILE_BYTES_MAX
 from iam import files, nabto
 from iam.builtin import LOWEST
@@ -127,14 +127,13 @@ def write_policy(path: Path, text: str, *, force: bool) -> None:
         files.create_folder(path.parent, 0o755)
         files.atomic_write(follow_own_links(path), text.encode(), mode=0o644)
     except OSError as error:
-        raise AppError(f"{path} cannot be written: {error.strerror}") from error
+        raise unwritable(path, error) from error
 
 
 def _text(path: Path) -> str:
     try:
         return read_text(path, NABTO_FILE_BYTES_MAX)
     except OSError as error:
-        why = error.strerror
-        raise AppError(f"{path} cannot be read: {why}", code=ExitCode.USAGE) from error
+        raise unreadable(path, error) from error
     except Malformed as error:
         raise AppError(f"{path} cannot be read: {error}", advice=error.advice) from error

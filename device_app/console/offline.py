@@ -5,13 +5,13 @@ so that it leaves no file that the daemon's user cannot open, and follows no lin
 this user could not reach.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from device_app import collector
 from device_app.access.access_control import AccessControl
 from device_app.access.authority import Authority
 from device_app.access.clock import SystemClocks
@@ -19,16 +19,18 @@ from device_app.access.invitations import Invitations
 from device_app.access.policies import PolicySet
 from device_app.access.reach import reachable
 from device_app.access.registry import Registry
-from device_app.console import arguments
+from device_app.console import arguments, interrupted_restore
 from device_app.console.answers import FingerprintAnswer, InitAnswer
 from device_app.console.console import Console
 from device_app.console.identity_change import end_replaced_key
+from device_app.console.reloader import PolicyReloadAnswer
 from device_app.console.status import identity_view, users_summary
 from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.views import StatusAnswer
-from device_app.errors import AppError, ConfigError, NoDaemon, NoDevice
+from device_app.errors import AppError, ConfigError, NoDaemon, NoDevice, unwritable
 from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
-from device_app.reloader import PolicyReloadAnswer
+from device_app.process import collector
+from device_app.remote.off import NoRemoteReach, RemoteReach
 from device_app.settings import config, naming
 from device_app.settings.config import Settings
 from device_app.settings.limits import LIMIT_SETTINGS
@@ -46,12 +48,15 @@ from peer.terminal.version import package_version
 
 if TYPE_CHECKING:
     from device_app.console.pairing_console import PairingConsole
+    from device_app.console.state_tracker import StateTracker
 
 files.import_before_acting(
     "Crypto.Math.Numbers",
     "Crypto.PublicKey.ECC",
     "cryptography.hazmat.backends.openssl.backend",
     "device_app.modules.loading",
+    "device_app.remote.rotation",
+    "device_app.remote.servers",
     "difflib",
     "html",
     "importlib.metadata",
@@ -62,7 +67,6 @@ files.import_before_acting(
     "traceback",
 )
 
-_HOST_NAME = Path("/proc/sys/kernel/hostname")
 _P = ParamSpec("_P")
 _AnswerT = TypeVar("_AnswerT")
 
@@ -90,6 +94,7 @@ def init(paths: Paths, *, name: str | None, force: bool) -> InitAnswer:
         AppError: a folder or file cannot be created, or the device has another name already.
     """
     requested = check_name(name) if name is not None else None
+    interrupted_restore.finish_interrupted(paths)
     _create_folder(paths.state, mode=0o700)
     with files.acting_as_owner_of(paths.state):
         identity = Identity.load_or_create(paths.key)
@@ -122,6 +127,7 @@ def init(paths: Paths, *, name: str | None, force: bool) -> InitAnswer:
 
 def fingerprint(paths: Paths) -> FingerprintAnswer:
     """Return this device's fingerprint. Raises `NoDevice`."""
+    interrupted_restore.finish_interrupted(paths)
     with files.acting_as_owner_of(paths.state):
         found = _identity(paths).fingerprint
         view = identity_view(settings(paths).name, found)
@@ -149,6 +155,7 @@ class OfflineConsole:
         **kwargs: _P.kwargs,
     ) -> _AnswerT:
         """Run a method of `Console`. Raises its errors, and `NoDevice`."""
+        interrupted_restore.finish_interrupted(self._paths)
         with files.acting_as_owner_of(self._paths.state):
             host = OfflineHost(self._paths)
             try:
@@ -204,6 +211,11 @@ class OfflineHost:
         """The configuration."""
         return settings(self._paths)
 
+    @property
+    def config_folder(self) -> Path:
+        """The folder of the configuration."""
+        return self._paths.config
+
     @cached_property
     def registry(self) -> Registry:
         """Changes users, keys and invites by the rules of the roles in the policy files."""
@@ -214,10 +226,9 @@ class OfflineHost:
     def authority(self) -> Authority:
         """Decides by the policy files; runs the application's modules to know its actions."""
         from device_app.modules import loading  # noqa: PLC0415 - few verbs need the modules
-        from device_app.resource_spec import Board  # noqa: PLC0415 - as above
 
         chosen = self.settings
-        board = Board(name=chosen.name, device_id="", subject=no_requests)
+        board = loading.board_of(chosen.name, "", no_requests)
         self._adopt(loading.actions_of(loading.load(chosen.modules, self._paths.modules, board)))
         return self.access.authority
 
@@ -248,6 +259,17 @@ class OfflineHost:
     def pairing(self) -> "PairingConsole":
         """The pairing window. Always raises `NoDaemon`."""
         raise NoDaemon
+
+    @property
+    def states(self) -> "StateTracker":
+        """The state of the daemon. Always raises `NoDaemon`."""
+        raise NoDaemon
+
+    @property
+    def remote(self) -> RemoteReach:
+        """Remote reach of a device that does not run."""
+        state = "stopped" if self.settings.remote.is_on else "off"
+        return NoRemoteReach(self._paths.remote_key, self.access, state=state)
 
     async def reload_policies(self) -> PolicyReloadAnswer:
         """Always raises `NoDaemon`: a command reads the policy files each time."""
@@ -290,6 +312,7 @@ class OfflineHost:
         if not keep_identity:
             self._paths.key.unlink(missing_ok=True)
             Identity.load_or_create(self._paths.key)
+        self._paths.remote_key.unlink(missing_ok=True)
 
 
 def no_requests(_request: object) -> NoReturn:
@@ -317,13 +340,12 @@ def _write(path: Path, text: str) -> None:
     try:
         files.atomic_write(follow_own_links(path), text.encode(), mode=0o644)
     except OSError as error:
-        raise AppError(f"{path} cannot be written: {error.strerror}") from error
+        raise unwritable(path, error) from error
 
 
 def _machine_name() -> str:
     """This machine's host name, or `device` if that is no valid device name."""
     try:
-        host = _HOST_NAME.read_text(encoding="utf-8").strip().partition(".")[0]
-        return check_name(host)
-    except (OSError, Malformed):
+        return check_name(os.uname().nodename.partition(".")[0])
+    except Malformed:
         return "device"

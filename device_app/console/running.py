@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from device_app.errors import AppError
+from device_app.errors import DaemonUnreachable
 from iam import files, openfile
 
 #: The note of a daemon that closes the store to open it again.
@@ -51,12 +51,23 @@ def is_between(store: Path) -> bool:
 
 
 def _is_restarting(found: openfile.Holder) -> bool:
-    return found.note == RESTARTING and found.pid > 0 and Path(f"/proc/{found.pid}").exists()
+    return found.note == RESTARTING and found.pid > 0 and _runs(found.pid)
 
 
-def unreachable(daemon: RunningDaemon) -> AppError:
+def _runs(pid: int) -> bool:
+    """Return whether there is a process; `/proc` may hide those of other users (proc(5))."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def unreachable(daemon: RunningDaemon) -> DaemonUnreachable:
     """Return the error for a daemon whose socket is gone."""
-    return AppError(
+    return DaemonUnreachable(
         f"process {daemon.pid} runs this device, but its control socket {daemon.socket} is gone",
         advice="Something has removed that file or its folder. Restart the daemon.",
     )

@@ -14,7 +14,9 @@ from device_app.console import offline
 from device_app.console.running import daemon_of
 from device_app.errors import AppError, ConfigError, ModuleError
 from device_app.modules import loading
-from device_app.resource_spec import Board
+from device_app.remote import master_key
+from device_app.remote.agent_factory import missing_package, not_installed
+from device_app.remote.master_key import RemoteTrouble
 from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
 from iam import files
@@ -66,14 +68,19 @@ class _Found:
 
 async def check_start(paths: Paths) -> StartCheckAnswer:
     """Check the files of a device. It is a coroutine, since modules may need the event loop."""
+    missing = missing_package()  # that user may not be able to read the packages of root
     with files.acting_as_owner_of(paths.state):
         found = _Found()
         identity = _identity(paths, found)
         settings = _settings(paths, found)
         modules, actions = _modules(paths, settings, identity, found)
         policies = _policies(paths, settings, actions, found)
-        if settings is not None and daemon_of(paths.store) is None:
-            _ports(settings, found)
+        if settings is not None:
+            _remote(paths, settings, missing, found)
+            if tunnel_trouble := settings.tunnel.trouble:
+                found.warnings.append(tunnel_trouble)
+            if daemon_of(paths.store) is None:
+                _ports(settings, found)
         return {
             "ready": not found.problems,
             "problems": found.problems,
@@ -118,7 +125,7 @@ def _modules(
     if settings is None:
         return [], None
     device_id = identity.fingerprint.device_id if identity is not None else ""
-    board = Board(settings.display_name, device_id, offline.no_requests)
+    board = loading.board_of(settings.display_name, device_id, offline.no_requests)
     loaded: list[loading.Loaded] = []
     is_complete = True
     for one in loading.load_each(settings.modules, paths.modules, board):
@@ -129,6 +136,22 @@ def _modules(
             loaded += one
             found.warnings.extend(text for spec in one for text in spec.warnings)
     return _views(loaded), loading.actions_of(loaded) if is_complete else None
+
+
+def _remote(paths: Paths, settings: Settings, missing: str, found: _Found) -> None:
+    """Look for what remote reach needs. The device starts without it, so each lack is a warning."""
+    if not settings.remote.is_on:
+        return
+    from device_app.remote.servers import RemoteServers  # noqa: PLC0415 - off for most devices
+
+    try:
+        found.warnings.extend(RemoteServers.load(settings.remote, paths.config).warnings)
+        master_key.load(paths.remote_key)
+        if missing:
+            raise not_installed(ImportError(name=missing))
+    except RemoteTrouble as error:
+        what = "the device could not be reached from other networks"
+        found.warnings.append(f"{what}: {error}. {error.advice}")
 
 
 def _ports(settings: Settings, found: _Found) -> None:

@@ -4,7 +4,8 @@ from typing import NotRequired, TypedDict
 
 from device_app.access.elsewhere import ElsewhereView
 from device_app.access.policies import PolicyStatus
-from device_app.log_destination import LogView
+from device_app.process.log_destination import LogView
+from device_app.remote.views import RemoteView
 
 
 class IdentityView(TypedDict):
@@ -24,7 +25,7 @@ class UserSummary(TypedDict):
 
 
 class SessionView(TypedDict):
-    """An established session."""
+    """An established session; `path` is `lan`, `address`, `direct` or `relay`."""
 
     session: int
     on: str
@@ -33,6 +34,7 @@ class SessionView(TypedDict):
     address: str
     interface: str
     local: bool
+    path: str
     standing: str
     idle_seconds: float
 
@@ -143,10 +145,18 @@ class AnnouncementView(TypedDict):
     trouble: str
 
 
+class TunnelsView(TypedDict):
+    """The TCP services of the device by name, and why they cannot be reached."""
+
+    services: list[str]
+    trouble: str
+
+
 class StatusAnswer(IdentityView):
     """`status`. Only a running daemon has what is not required.
 
-    `users` has at most `STATUS_USERS_MAX` entries; `user_count` counts all users.
+    `users` has at most `STATUS_USERS_MAX` entries; `user_count` counts all users. `counters` (by
+    port) and `events` (of the audit trail) are counts by kind since the daemon was started.
     """
 
     running: bool
@@ -168,10 +178,46 @@ class StatusAnswer(IdentityView):
     label: NotRequired[LabelState]
     sessions: NotRequired[list[SessionView]]
     counters: NotRequired[dict[str, dict[str, int]]]
+    events: NotRequired[dict[str, int]]
     policy: NotRequired[PolicyStatus]
     clock: NotRequired[ClockView]
     log: NotRequired[LogView]
     elsewhere: NotRequired[list[ElsewhereView]]
+    remote: NotRequired[RemoteView]
+    tunnels: NotRequired[TunnelsView]
+
+
+class WatchView(TypedDict):
+    """The state of the device, as `watch` shows it.
+
+    `state` and `pairing` are values of `DeviceState`; `pairing` is the state without regard to
+    problems. `since` is the device's time at which `state` began, and `seconds_left` the time until
+    `pairing` ends by itself. `role` is what a client that pairs becomes; `id`, `name`, `method`,
+    `fingerprint`, `number` and `reason` describe an attempt.
+    """
+
+    state: str
+    pairing: str
+    since: int
+    device_id: NotRequired[str]
+    seconds_left: NotRequired[float]
+    problems: NotRequired[list[str]]
+    role: NotRequired[str]
+    methods: NotRequired[list[str]]
+    code: NotRequired[str]
+    id: NotRequired[str]
+    name: NotRequired[str]
+    method: NotRequired[str]
+    fingerprint: NotRequired[str]
+    number: NotRequired[str]
+    reason: NotRequired[str]
+
+
+class StateEvent(TypedDict):
+    """An event that `watch` is sent; `event` is `state`."""
+
+    event: str
+    state: WatchView
 
 
 class HealthAnswer(TypedDict):

@@ -27,8 +27,8 @@ from device_app.resource_spec import ResourceSpec
 from peer import cbor
 from peer.bounded_dict import BoundedDict
 from peer.net.aiocoap_seam.copies import copied
-from peer.net.direct import AnswersPlain
-from peer.net.plain import Answer, checked
+from peer.net.direct import AnswersPlain, TakesPlainWrites, WriteHandler
+from peer.net.plain import Answer, Done, Write, checked, checked_done
 from peer.net.remote import PeerIdentity
 
 _log = logging.getLogger("handfast.modules")
@@ -100,6 +100,27 @@ class Application:
             raise _UnusableAnswerError("the handler has called sys.exit()") from error
         finally:
             self._holds("GET")(self._clock() - started)
+
+    def plain_writes(self) -> Mapping[str, WriteHandler]:
+        """Return the handlers that take plain requests other than GET, by method."""
+        if not isinstance(self.spec.resource, TakesPlainWrites):
+            return {}
+        return {
+            method: partial(self._written, method, handler)
+            for method, handler in self.spec.resource.plain_writes().items()
+        }
+
+    def _written(
+        self, method: str, handler: WriteHandler, write: Write, sender: PeerIdentity
+    ) -> Done:
+        """Call a handler. Raises an error that aiocoap answers."""
+        started = self._clock()
+        try:
+            return checked_done(handler(write, sender))
+        except (Exception, SystemExit) as error:
+            raise self._failure(method, error) from error
+        finally:
+            self._holds(method)(self._clock() - started)
 
     async def observed(self, request: aiocoap.Message, observation: object) -> None:
         """Add an observation. Raises an error that aiocoap answers."""
@@ -207,6 +228,10 @@ class HandledResource(Resource):
     async def render(self, request: aiocoap.Message) -> aiocoap.Message:
         """Answer one request."""
         return await self._application.answer(request)
+
+    def plain_writes(self) -> Mapping[str, WriteHandler]:
+        """Return the handlers that take plain requests other than GET, by method."""
+        return self._application.plain_writes()
 
 
 class HandledObservable(HandledResource, interfaces.ObservableResource):

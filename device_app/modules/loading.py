@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING, Final
 from device_app.errors import ModuleError
 from device_app.modules import faults
 from device_app.modules.importing import imported, unusable, use_folder
+from device_app.modules.installed import may_have
 from device_app.modules.spec_checks import check_spec, warnings_of
 from device_app.resource_spec import Board, ResourceSpec
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    import aiocoap
+
+    from iam.model import Subject
 
 _log = logging.getLogger("handfast.modules")
 GROUP: Final = "handfast.resources"
@@ -37,6 +42,11 @@ class Loaded:
     def warnings(self) -> list[str]:
         """The properties of the resource that are probably a mistake."""
         return [f"module {self.module!r}: {text}" for text in warnings_of(self.spec)]
+
+
+def board_of(name: str, device_id: str, subject: "Callable[[aiocoap.Message], Subject]") -> Board:
+    """Return the board that is handed to each module; see `Board`."""
+    return Board(name, device_id, subject)
 
 
 def load(
@@ -104,7 +114,7 @@ def _openers(
 ) -> Iterator[Callable[[Board], list[Loaded]]]:
     """Yield a function for each module, which imports it and calls its `resources`."""
     yield from (partial(_of_module, name, folder) for name in modules)
-    if installed:
+    if installed and may_have(GROUP):
         from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import
 
         yield from (partial(_of_entry_point, entry) for entry in entry_points(group=GROUP))

@@ -1,5 +1,6 @@
 """Checks of what `resources(board)` of a module returns: a mistake stops the start with words."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -12,12 +13,19 @@ from device_app.modules.importing import unusable
 from device_app.resource_spec import RESERVED_SEGMENTS, ResourceSpec
 from iam.access import Access
 from iam.errors import IamError
+from peer.net.direct import TakesPlainWrites
+from peer.net.plain import WRITES
 
 #: The methods by the name of their handlers (RFC 7252 §5.8, RFC 8132).
 _METHODS: Final[Mapping[str, str]] = {
     f"render_{str(code).lower()}": str(code) for code in Code if code.is_request()
 }
 _HANDLER: Final = "render_"
+#: The handlers of a resource that the direct path calls, and those that take their place.
+_PLAIN: Final[Mapping[str, str]] = {
+    "answer": "render_get",
+    **{f"answer_{one.lower()}": f"render_{one.lower()}" for one in WRITES.values()},
+}
 #: Methods of aiocoap's `Resource` that begin like handlers.
 _NO_HANDLERS: Final = frozenset({"render_to_pipe"})
 
@@ -53,6 +61,7 @@ def check_spec(name: str, spec: object) -> None:
     except IamError as error:
         raise unusable(name, f"{error} {error.advice}".strip()) from error
     _check_handlers(name, spec)
+    _check_plain(name, spec)
 
 
 def warnings_of(spec: ResourceSpec) -> list[str]:
@@ -69,7 +78,8 @@ def warnings_of(spec: ResourceSpec) -> list[str]:
             )
         elif method not in spec.actions:
             found.append(
-                f"{spec.path}: {_class(spec)}.{handler} is never called: `actions` has no {method}"
+                f"{spec.path}: {_class(spec)}.{_as_written(spec.resource, handler)} is never "
+                f"called: `actions` has no {method}"
             )
     return found
 
@@ -96,6 +106,28 @@ def _check_handlers(name: str, spec: ResourceSpec) -> None:
             name,
             f"{spec.path} has an action for {method}, but {_class(spec)} has no {handler}{hint}",
         )
+
+
+def _check_plain(name: str, spec: ResourceSpec) -> None:
+    """Refuse a handler of the direct path that waits."""
+    if not isinstance(spec.resource, TakesPlainWrites):
+        return
+    for answer, handler in _PLAIN.items():
+        if inspect.iscoroutinefunction(getattr(spec.resource, answer, None)):
+            raise unusable(
+                name,
+                f"{spec.path}: {_class(spec)}.{answer} is async, and has to be a plain function; "
+                f"write {handler} if it waits",
+            )
+
+
+def _as_written(resource: object, handler: str) -> str:
+    """Return the function that the author wrote, if the handler was derived from one."""
+    if isinstance(resource, TakesPlainWrites):
+        for answer, derived in _PLAIN.items():
+            if derived == handler and hasattr(resource, answer):
+                return answer
+    return handler
 
 
 def _is_by_handlers(resource: object) -> bool:

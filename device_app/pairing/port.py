@@ -5,6 +5,7 @@ the port itself: `reconcile` checks under a lock whether it is needed now, and m
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -43,7 +44,10 @@ def port_limits(limits: Limits) -> Limits:
 
 
 class PairingPort:
-    """Owns the server of the pairing port; publishes GONE when it has closed."""
+    """Owns the server of the pairing port; publishes GONE when it has closed.
+
+    `counters` are those of its servers since the start of the device, by kind.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class PairingPort:
     ) -> None:
         self.site = site
         self.server: CoapsServer | None = None
+        self.counters: Counter[str] = Counter()
         self._user = user
         self._identity = identity
         self._events = events
@@ -100,6 +105,7 @@ class PairingPort:
                     ccm8=self._ccm8,
                     net=self._net,
                     on_session_end=self._user.session_ended,
+                    counters=self.counters,
                 )
             elif not needed and server is not None:
                 self.server = None

@@ -22,7 +22,7 @@ from peer.pairing.events import EventKind as WindowEventKind
 from peer.pairing.methods import Method
 
 _log = logging.getLogger("handfast.pairing")
-_RECORD = "pairing"  # the name of the budget among the store's attempt records
+BUDGET_RECORD = "pairing"  # the name of the budget among the store's attempt records
 
 
 class PairingRecord:
@@ -38,6 +38,7 @@ class PairingRecord:
         self._writer = control.writer
         self._audit = control.audit
         self._methods = methods
+        self._stored_events: Sequence[Event] = ()  # with the last success
         self.budget = _restored_budget(control.store, now, limits)
 
     def keep(
@@ -47,7 +48,8 @@ class PairingRecord:
 
         Args:
             budget: the budget of the window; one that belongs to the window alone is not stored.
-            events: what happened in the window since the last call.
+            events: what happened in the window since the last call. Those that `commit_success` has
+                stored are not stored again.
             now: the time of the call.
             actor: who opened or closed the window by hand, for the events of that.
 
@@ -56,6 +58,7 @@ class PairingRecord:
         """
         budget = self._stored(budget)
         is_changed = self._is_changed(budget)
+        events = [event for event in events if event not in self._stored_events]
         if events or is_changed:
             audited = [self._audit_event(event, actor) for event in events]
             attempts = self._attempts(budget, now) if is_changed else None
@@ -67,13 +70,23 @@ class PairingRecord:
         return self._is_changed(self._stored(budget))
 
     def commit_success(
-        self, change: PairingChange, budget: AttemptBudget, method: Method, now: float
+        self,
+        change: PairingChange,
+        budget: AttemptBudget,
+        events: Sequence[Event],
+        method: Method,
+        now: float,
     ) -> None:
-        """Store the new user and the refund in one transaction. Raises `IamError`."""
+        """Store the user, the refund and the window's events of that in one transaction.
+
+        Raises `IamError`.
+        """
         self._methods.succeeded(method)
         refunded = self._stored(budget.refund())
         attempts = self._attempts(refunded, now)
-        self._writer.commit(change.state, change.event, attempts=attempts)
+        audited = [self._audit_event(event, actor="") for event in events]
+        self._writer.commit(change.state, change.event, *audited, attempts=attempts)
+        self._stored_events = events
         self.budget = refunded
 
     def clear(self, now: float) -> None:
@@ -92,7 +105,7 @@ class PairingRecord:
 
     def _attempts(self, budget: AttemptBudget, now: float) -> dict[str, object]:
         label = self._methods.label.record()
-        return {**self._store.attempts, _RECORD: budget.record(now), LABEL_RECORD: label}
+        return {**self._store.attempts, BUDGET_RECORD: budget.record(now), LABEL_RECORD: label}
 
     def _audit_event(self, event: Event, actor: str) -> AuditEvent:
         """A window's event as one of the audit trail; a field that has no place there is detail."""
@@ -112,7 +125,7 @@ class PairingRecord:
 
 def _restored_budget(store: Store, now: float, limits: Limits) -> AttemptBudget:
     """Return the stored budget; for a damaged record, the longest back-off."""
-    record = store.attempts.get(_RECORD)
+    record = store.attempts.get(BUDGET_RECORD)
     try:
         if store.attempts_lost or not isinstance(record, dict | None):
             raise Malformed("the record of pairing attempts is damaged")

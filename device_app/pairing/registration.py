@@ -30,7 +30,7 @@ class Registration:
         A key that was never authenticated can still become verified.
         """
         user = self._store.state.user_of(fingerprint.hex)
-        if user is None or self._store.state.find(name) is not user:
+        if user is None or self._store.state.find(name) != user:
             return None
         offered = window.offered(method)
         would_verify = offered is not None and offered.method.spec.verifies_key
@@ -61,7 +61,7 @@ class Registration:
         self._plan(window, opener, key)
 
     def commit(self, window: Window, opener: Opener | None, ceremony: Ceremony, now: float) -> User:
-        """Store the user and the refund of the attempts in one transaction. Raises `IamError`."""
+        """Store user, refund of the attempts and events in one transaction. Raises `IamError`."""
         key = PairedKey(
             fingerprint=ceremony.fingerprint.hex,
             name=ceremony.name,
@@ -71,7 +71,8 @@ class Registration:
             receipt=window.receipt(ceremony.id),
         )
         change = self._plan(window, opener, key)
-        self._record.commit_success(change, window.budget, ceremony.method, now)
+        events = window.success_events(ceremony.id)
+        self._record.commit_success(change, window.budget, events, ceremony.method, now)
         return change.user
 
     def _plan(self, window: Window, opener: Opener | None, key: PairedKey) -> PairingChange:

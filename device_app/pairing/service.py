@@ -1,6 +1,6 @@
 """The pairing service: opens and closes the pairing window, and takes the steps of ceremonies.
 
-`peer.pairing.Window` decides; this gives it a clock, a port and a store. A step that counts an
+`peer.pairing.window` decides; this gives it a clock, a port and a store. A step that counts an
 attempt fails if the count cannot be stored, and a user is committed before the answer exists.
 
 The port is open while the window is, and for a moment after, so that the last client learns how
@@ -143,9 +143,17 @@ class PairingService:
 
     def seconds_blocked(self) -> float:
         """Return how long no ceremony may start because too many have failed."""
+        return self._budget_in_force.seconds_blocked(self._driver.now)
+
+    @property
+    def blocked_until(self) -> float:
+        """The time (of the event loop) until which no ceremony may start for that reason."""
+        return self._budget_in_force.blocked_until
+
+    @property
+    def _budget_in_force(self) -> AttemptBudget:
         window = self._driver.open_window
-        budget = window.budget if window is not None else self.budget
-        return budget.seconds_blocked(self._driver.now)
+        return window.budget if window is not None else self.budget
 
     # Opening and closing.
 

@@ -158,7 +158,7 @@ class WindowDriver:
             self._timer.cancel()
             self._timer = None
 
-    # What the pairing port asks (`port.PortUser`).
+    # For the pairing port (`port.PortUser`).
 
     def needs_port(self) -> bool:
         """Return whether the window is open, or the client of its last ceremony is still told."""

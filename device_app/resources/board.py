@@ -1,12 +1,13 @@
 """GET /board: load, temperature, uptime and memory of the board, with Observe (an example).
 
-    /board               CBOR {load: [1, 5, 15 min], temperature: °C or null, uptime: s,
-                         memory_available: bytes or null}
+    /board               CBOR {load: [1, 5, 15 min], temperature: °C, uptime: s,
+                         memory_available: bytes}; null for each that is not available
     /board/load          text, the load of the last minute
-    /board/temperature   text, degrees Celsius (absent on a board without a sensor)
+    /board/temperature   text, degrees Celsius
 
-The kernel's files below `/proc` and `/sys` have the values. A timer runs only while a client
-observes.
+The kernel's files below `/proc` and `/sys` have the values. A board may lack a sensor, and a
+sandbox or a container may hide the files; then the path of that reading does not exist. A timer
+runs only while a client observes.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from aiocoap.resource import ObservableResource
 
@@ -21,6 +23,7 @@ from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.resources.payloads import CBOR, TEXT
 from device_app.resources.plain_resource import PlainResource, in_cbor, in_text
 from peer.net.plain import Answer
+from peer.net.problem import ProblemError
 from peer.net.remote import PeerIdentity
 
 PATH = ("board",)
@@ -31,37 +34,48 @@ ACTIONS = {"GET": "Board:Read"}
 class Readings:
     """The values of one moment, in seconds, degrees Celsius and bytes; None if not available."""
 
-    load: tuple[float, float, float]
+    load: tuple[float, float, float] | None
     temperature: float | None
-    uptime: float
+    uptime: float | None
     memory_available: int | None
 
     @classmethod
     def read(cls, root: Path = Path("/")) -> "Readings":
         """Read the kernel's files below `root`."""
-        load = [float(word) for word in _text(root / "proc/loadavg", "0 0 0").split()[:3]]
+        load = _numbers(root / "proc/loadavg", 3)
+        uptime = _numbers(root / "proc/uptime", 1)
         return cls(
-            load=(load[0], load[1], load[2]),
+            load=(load[0], load[1], load[2]) if load else None,
             temperature=_temperature(root / "sys/class/thermal"),
-            uptime=float(_text(root / "proc/uptime", "0").split()[0]),
-            memory_available=_memory(_text(root / "proc/meminfo", "")),
+            uptime=uptime[0] if uptime else None,
+            memory_available=_memory(_text(root / "proc/meminfo")),
         )
 
     def as_map(self) -> dict[str, object]:
         """Return the body of `/board`."""
         return {
-            "load": list(self.load),
+            "load": None if self.load is None else list(self.load),
             "temperature": self.temperature,
             "uptime": self.uptime,
             "memory_available": self.memory_available,
         }
 
 
-def _text(path: Path, default: str) -> str:
+def _text(path: Path) -> str:
+    """Return the content of a file, or nothing if the kernel does not show it."""
     try:
-        return path.read_text(encoding="ascii", errors="replace") or default
+        return path.read_text(encoding="ascii", errors="replace")
     except OSError:
-        return default
+        return ""
+
+
+def _numbers(path: Path, count: int) -> list[float]:
+    """Return the first numbers in a file, or none if it does not begin with as many."""
+    try:
+        found = [float(word) for word in _text(path).split()[:count]]
+    except ValueError:
+        return []
+    return found if len(found) == count else []
 
 
 def _temperature(zones: Path) -> float | None:
@@ -78,8 +92,9 @@ def _temperature(zones: Path) -> float | None:
 def _memory(meminfo: str) -> int | None:
     for line in meminfo.splitlines():
         name, _, rest = line.partition(":")
-        if name == "MemAvailable" and rest.split():
-            return int(rest.split()[0]) * 1024
+        size = rest.split()[0] if rest.split() else ""
+        if name == "MemAvailable" and size.isdecimal():
+            return int(size) * 1024
     return None
 
 
@@ -134,13 +149,13 @@ class BoardReadings(PeriodicResource):
 
 
 class OneReading(PeriodicResource):
-    """One reading as text, for clients without CBOR."""
+    """One reading as text, for clients without CBOR; `show` returns None if there is none now."""
 
     ct = TEXT
 
     def __init__(
         self,
-        show: Callable[[Readings], str],
+        show: Callable[[Readings], str | None],
         *,
         rt: str,
         seconds: float = BOARD_UPDATE_SECONDS,
@@ -152,24 +167,37 @@ class OneReading(PeriodicResource):
         self._read = read
 
     def answer(self, _query: tuple[str, ...], _sender: PeerIdentity, /) -> Answer:
-        """Return the reading of this moment."""
-        return self.until_next(in_text(self._show(self._read())))
+        """Return the reading of this moment. Raises `ProblemError` (4.04) if there is none."""
+        text = self._show(self._read())
+        if text is None:
+            raise ProblemError(
+                "not-found",
+                "the board does not have this reading now",
+                "Get /board, which has null for it.",
+            )
+        return self.until_next(in_text(text))
+
+
+def _load(now: Readings) -> str | None:
+    return None if now.load is None else f"{now.load[0]:.2f}"
+
+
+def _degrees(now: Readings) -> str | None:
+    return None if now.temperature is None else f"{now.temperature:.1f}"
+
+
+_ONE: Final = {"load": _load, "temperature": _degrees}
 
 
 def board_resources(
-    *, seconds: float = BOARD_UPDATE_SECONDS
+    *, seconds: float = BOARD_UPDATE_SECONDS, read: Callable[[], Readings] = Readings.read
 ) -> dict[tuple[str, ...], PeriodicResource]:
-    """Return the resources of this board, by path."""
+    """Return the resources of this board, by path; one reading has a path if it is available."""
     found: dict[tuple[str, ...], PeriodicResource] = {
-        ("board",): BoardReadings(seconds=seconds),
-        ("board", "load"): OneReading(
-            lambda now: f"{now.load[0]:.2f}", rt="handfast.load", seconds=seconds
-        ),
+        PATH: BoardReadings(seconds=seconds, read=read)
     }
-    if Readings.read().temperature is not None:
-        found["board", "temperature"] = OneReading(
-            lambda now: "" if now.temperature is None else f"{now.temperature:.1f}",
-            rt="handfast.temperature",
-            seconds=seconds,
-        )
+    now = read()
+    for name, show in _ONE.items():
+        if show(now) is not None:
+            found[*PATH, name] = OneReading(show, rt=f"handfast.{name}", seconds=seconds, read=read)
     return found

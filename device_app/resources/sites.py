@@ -6,6 +6,7 @@ from device_app.access.access_control import AccessControl
 from device_app.access.audit_log import AuditLog
 from device_app.access.guard import Guard
 from device_app.access.invitations import Invitations
+from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.modules.handlers import Application, handled
 from device_app.pairing.service import PairingService
 from device_app.resources import (
@@ -17,6 +18,7 @@ from device_app.resources import (
     invites,
     pair,
     redeem,
+    remote,
     wellknown,
     window,
 )
@@ -35,7 +37,8 @@ def regular_site(
     *,
     name: str,
     limits: Limits,
-    board_seconds: float,
+    board_seconds: float | None = None,
+    remote_settings: remote.SettingsOf | None = None,
 ) -> GuardedSite:
     """Return the tree of the regular port, and tell the guard its rules.
 
@@ -47,7 +50,8 @@ def regular_site(
         applications: resources of applications.
         name: what people call the device.
         limits: the bounds of requests.
-        board_seconds: between two readings of an observed board.
+        board_seconds: between two readings of an observed board, if it is not the default.
+        remote_settings: returns the remote settings of a key; None: remote reach is off.
     """
     pointer = PairingPointer(service, LocalOnly(control.audit), guard.authorise)
     site = GuardedSite(
@@ -72,9 +76,13 @@ def regular_site(
     ):
         site.add(path, resource)
         guard.rules.add(path, actions)
-    for place, readings in board.board_resources(seconds=board_seconds).items():
+    seconds = BOARD_UPDATE_SECONDS if board_seconds is None else board_seconds
+    for place, readings in board.board_resources(seconds=seconds).items():
         site.add(place, readings, is_same_for_all=True)
         guard.rules.add(place, board.ACTIONS)
+    if remote_settings is not None:
+        site.add(remote.PATH, remote.Remote(remote_settings))
+        guard.rules.add(remote.PATH, remote.ACTIONS)
     _add_administration(site, guard, control, invitations, service, name=name, limits=limits)
     for one in applications:
         spec = one.spec

@@ -12,12 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from device_app.errors import ConfigError
+from device_app.errors import READ_ADVICE, ConfigError
 from device_app.limits import CONFIG_FILE_BYTES
 from device_app.pairing.hardware import Hardware
 from device_app.pairing.terms import PairingTerms
-from device_app.settings import checks
-from device_app.settings.limits import LIMIT_SETTINGS, contradictions, with_values
+from device_app.settings import checks, limits, remote, tunnel
+from device_app.settings.limits import LIMIT_SETTINGS
+from device_app.settings.remote import RemoteOptions
+from device_app.settings.tunnel import TunnelOptions
 from iam import toml_nodes
 from iam.errors import PolicyFileError
 from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
@@ -58,6 +60,8 @@ class Settings:
     terms: PairingTerms = field(default_factory=PairingTerms)
     hardware: Hardware = field(default_factory=Hardware)
     modules: tuple[str, ...] = ()
+    remote: RemoteOptions = field(default_factory=RemoteOptions)
+    tunnel: TunnelOptions = field(default_factory=TunnelOptions)
     limits: Limits = DEFAULT_LIMITS
     iam_limits: IamLimits = DEFAULT_IAM_LIMITS
     values: Mapping[str, object] = field(default_factory=dict, compare=False)
@@ -100,6 +104,18 @@ CHECKS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
         "board.label": checks.flag,
         "board.button": checks.flag,
         "resources.modules": checks.texts,
+        "remote.brokers": remote.broker_urls,
+        "remote.broker_pin": remote.pins,
+        "remote.username": remote.username,
+        "remote.password_file": checks.text,
+        "remote.prefix": remote.prefix,
+        "remote.stun": remote.stun_servers,
+        "remote.turn": remote.turn_urls,
+        "remote.turn_username": remote.username,
+        "remote.turn_password_file": checks.text,
+        "remote.turn_pin": remote.pins,
+        "remote.relay": checks.flag,
+        "tunnel.services": tunnel.services,
         **{f"limits.{name}": checks.limit(one) for name, one in LIMIT_SETTINGS.items()},
     }
 )
@@ -124,23 +140,36 @@ def changed_keys(old: Settings, new: Settings) -> list[str]:
 
 
 def _settings(values: dict[str, object], origin: dict[str, str]) -> Settings:
-    tables: dict[str, dict[str, Any]] = {"pairing": {}, "board": {}, "limits": {}}
+    tables: dict[str, dict[str, Any]] = {
+        "pairing": {},
+        "board": {},
+        "limits": {},
+        "remote": {},
+        "tunnel": {},
+    }
     others: dict[str, Any] = {}
     for key, value in values.items():
         table, _, name = key.rpartition(".")
         tables.get(table, others)[name] = value
-    for name, why in contradictions(tables["limits"]):
+    for name, why in limits.contradictions(tables["limits"]):
         raise _error(origin[f"limits.{name}"], f"limits.{name} {why}")
-    limits, iam_limits = with_values(DEFAULT_LIMITS, DEFAULT_IAM_LIMITS, tables["limits"])
+    peer_limits, iam_limits = limits.with_values(
+        DEFAULT_LIMITS, DEFAULT_IAM_LIMITS, tables["limits"]
+    )
     terms = PairingTerms(**tables["pairing"])
-    if terms.seconds > limits.window_max_seconds:
+    if terms.seconds > peer_limits.window_max_seconds:
         key = "pairing.seconds" if "pairing.seconds" in origin else "limits.window_max_seconds"
-        most = f"limits.window_max_seconds, {limits.window_max_seconds:.12g}"
+        most = f"limits.window_max_seconds, {peer_limits.window_max_seconds:.12g}"
         raise _error(origin[key], f"pairing.seconds is {terms.seconds:.12g}, more than {most}")
+    options = RemoteOptions(**tables["remote"])
+    for name, why in remote.contradictions(options, tables["remote"]):
+        raise _error(origin[f"remote.{name}"], f"remote.{name} {why}")
     return Settings(
         terms=terms,
         hardware=Hardware(**tables["board"]),
-        limits=limits,
+        remote=options,
+        tunnel=TunnelOptions(**tables["tunnel"]),
+        limits=peer_limits,
         iam_limits=iam_limits,
         values=values,
         origin=origin,
@@ -163,7 +192,8 @@ def _read(path: Path) -> Iterator[tuple[str, TomlNode]]:
                 f"{path}: cannot be read: it is a link to nothing",
                 advice="Create the file that it names, or remove the link to use the defaults.",
             ) from error
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        message = f"{path}: cannot be read: {error.strerror}"
+        raise ConfigError(message, advice=READ_ADVICE) from error
     except Malformed as error:
         raise ConfigError(f"{path}: {error}", advice=error.advice) from error
     except PolicyFileError as error:
@@ -234,6 +264,23 @@ name = {name}
 [resources]
 # modules = ["my_board.lamp"]     # Python modules with resources of your own; the folder
                                   # "modules" beside this file is searched first
+
+[remote]                          # reach the device from other networks; off without a broker
+# brokers = ["mqtts://broker.example"]  # MQTT brokers over TLS, or wss:// (MQTT over WebSocket)
+# broker_pin = []                 # SHA-256 of the broker's public key, 64 hex digits; default: its
+                                  # certificate is verified with the authorities of the system
+# username = "kitchen"            # the account at the broker
+# password_file = "broker.password"  # its password is the first line of this file, mode 0600
+# prefix = "hf1/kitchen"          # of the topics; default: hf1/ and the username
+# stun = ["relay.example"]        # STUN servers, HOST or HOST:PORT
+# turn = ["turn:relay.example"]   # TURN servers (relays), also turns: (over TLS)
+# turn_username = "kitchen"       # the account at the TURN servers
+# turn_password_file = "turn.password"
+# turn_pin = []                   # of a turns: server, as broker_pin
+# relay = true                    # use the TURN servers
+
+[tunnel.services]                 # TCP services that users reach with `handfast tunnel`
+# ssh = "127.0.0.1:22"            # NAME = "HOST:PORT"; clients see the name only
 
 [limits]
 {limits}"""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from device_app.access.bodies import UserRequest
 from device_app.access.explaining import ConditionView, PolicyExplanation, PolicyList
 from device_app.access.policies import PolicyCheck, PolicyFiles
-from device_app.reloader import PolicyReloadAnswer
+from device_app.console.reloader import PolicyReloadAnswer
 from peer.terminal.layout import counted
 from peer.terminal.text import on_one_line
 

@@ -1,6 +1,7 @@
 """Users, keys and invites, as `handfast-device` prints them."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from device_app.access.bodies import KeyView, UserView
 from device_app.access.invitations import CreatedInviteView, InviteView
@@ -35,21 +36,17 @@ def _key(key: KeyView) -> list[str]:
     ]
 
 
-def users_lines(users: Sequence[UserView], now: float) -> list[str]:
-    """A table of users."""
-    if not users:
-        return ["no users yet (`handfast-device open` lets the first client pair)"]
-    return table(
-        (
-            (
-                user["name"],
-                user["role"],
-                counted(len(user["keys"]), "key") if user["keys"] else "no key yet",
-                _notes(user, now) or "-",
-            )
-            for user in users
-        ),
-        headers=("USER", "ROLE", "KEYS", "NOTES"),
+USERS_HEADERS: Final = ("USER", "ROLE", "KEYS", "NOTES")
+NO_USERS: Final = "no users yet (`handfast-device open` lets the first client pair)"
+
+
+def user_row(user: UserView, now: float) -> tuple[str, str, str, str]:
+    """A row of the table of users, below `USERS_HEADERS`."""
+    return (
+        user["name"],
+        user["role"],
+        counted(len(user["keys"]), "key") if user["keys"] else "no key yet",
+        _notes(user, now) or "-",
     )
 
 

@@ -8,7 +8,6 @@ from typing import Final
 from device_app.console.console import Console
 from device_app.console.control_client import ControlClient
 from device_app.console.views import CeremonyView, OpenAnswer, WindowEvent, WindowView
-from device_app.errors import AppError
 from device_app.terminal import output
 from device_app.terminal.questions import TerminalQuestions
 from device_app.terminal.render_pairing import (
@@ -123,11 +122,9 @@ class WindowWatch:
             await asyncio.sleep(_TICK_SECONDS)
 
     async def _decide(self, ceremony_id: str, accept: bool) -> None:
-        verb = Console.accept if accept else Console.refuse
-        try:
-            await self._client.ask(verb, id=ceremony_id)
-        except AppError as error:
-            output.error(str(error), error.advice)
+        failure, advice = await self._client.decide(ceremony_id, accept=accept)
+        if failure:
+            output.error(failure, advice)
 
     def _end_question(self, reason: str) -> None:
         self._is_asking = False

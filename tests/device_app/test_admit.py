@@ -31,6 +31,7 @@ from peer.net.address import Address
 from peer.net.locality_verdict import LocalityVerdict
 from peer.net.problem import ProblemError
 from peer.net.remote import PeerIdentity
+from peer.net.session_route import SessionRoute
 from tests.kit.internals import remembered_subjects, settled_decisions
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def peer(name: str, *, is_local: bool = True) -> PeerIdentity:
         session_id=1,
         exporter=b"",
         extended_master_secret=True,
+        path=SessionRoute.LAN if is_local else SessionRoute.ADDRESS,
     )
 
 

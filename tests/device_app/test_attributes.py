@@ -101,8 +101,8 @@ async def test_me_and_check_report_conditional_actions(kit: Kit) -> None:
     assert other.body["allowed"] is True
     assert "core-guest" in other.body["reason"]
     hidden = await caller.ask("GET", "/iam/check?action=Hello:Get&user=olga")
-    nobody = await caller.ask("GET", "/iam/check?action=Hello:Get&user=nobody")
-    assert (hidden.code, hidden.body) == (nobody.code, nobody.body)
+    absent = await caller.ask("GET", "/iam/check?action=Hello:Get&user=nobody")
+    assert (hidden.code, hidden.body) == (absent.code, absent.body)
     assert hidden.reason == "denied"
     owner = kit.caller(device)
     device.app.access.registry.add_key(None, "olga", Key(owner.fingerprint, added=1.0))
@@ -271,8 +271,8 @@ async def test_explain_reports_the_attributes_that_the_decision_depends_on(kit: 
     assert lines[0] == "depends: role 'neighbour': it depends on Lamp:Room"
     assert "statement 2: Deny may apply, depending on Lamp:Room: " in lines[2]
     for room, allowed in (("hall", True), ("cellar", False)):
-        told = policy_explanation(authority, "nora", "Lamp:Read", {"Lamp:Room": room})
-        assert (told["allowed"], told["depends"]) == (allowed, [])
+        explained = policy_explanation(authority, "nora", "Lamp:Read", {"Lamp:Room": room})
+        assert (explained["allowed"], explained["depends"]) == (allowed, [])
 
 
 async def test_a_resource_provides_its_own_attributes(kit: Kit) -> None:
@@ -307,9 +307,9 @@ async def test_a_resource_cannot_set_reserved_attributes(
     lamp.values = {name: value, "Lamp:Room": "hall"}
     for _ in range(3):
         assert (await caller.ask("GET", "/lamp")).reason == "denied"
-    told = [record for record in caplog.records if "only handfast can set" in record.message]
-    assert len(told) == 1
-    assert name in told[0].message
+    warnings = [record for record in caplog.records if "only handfast can set" in record.message]
+    assert len(warnings) == 1
+    assert name in warnings[0].message
 
 
 async def test_a_trailing_slash_is_removed_before_attributes_are_requested(kit: Kit) -> None:

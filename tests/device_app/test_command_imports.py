@@ -1,8 +1,9 @@
-"""What `handfast-device` loads for its verbs; see tests/client_app/test_command_imports.py."""
+"""Modules that verbs of `handfast-device` load; see tests/client_app/test_command_imports.py."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from device_app.cli import VERBS, main
 from tests.kit.daemon import HOST, Daemon, run
+from tests.kit.distribution import ROOT
 from tests.kit.imports import loaded_by, modules_of, own_modules, packages, probe
 
 if TYPE_CHECKING:
@@ -76,6 +78,14 @@ async def test_an_idle_daemon_has_loaded_nothing_that_only_pairing_and_pictures_
     assert not {name for name in loaded if name.startswith("Crypto.")}  # only its version is read
     # Of pyroute2, only the messages; it is not in `sys.modules`, so that applications get it whole.
     assert "peer.net.netlink_messages" in loaded
+    for name in own_modules(loaded):
+        # It takes 1 MB. The compiler may import it as well, for names of characters.
+        text = (ROOT / f"{name.replace('.', '/')}.py").read_text()
+        assert not re.search(r"^(import|from) unicodedata", text, re.MULTILINE), name
+    # Remote reach is off: of it, a daemon has imported the bounds alone.
+    assert {name for name in own_modules(loaded) if name.startswith("peer.remote.")} <= {
+        "peer.remote.limits"
+    }
     unused = {"device_app.commands.backup", "device_app.commands.policy", "peer.terminal.qr"}
     assert not own_modules(loaded) & unused
 
@@ -94,6 +104,5 @@ def loaded_by_a_daemon(home: Path) -> set[str]:
 
 DAEMON = STATUS | {
     *("Crypto", "OpenSSL", "aiocoap", "ctypes", "cython_runtime", "ifaddr"),
-    *("importlib.metadata", "importlib.resources", "multiprocessing", "pickle", "shutil"),
-    *("tempfile", "typing_extensions", "zeroconf", "zipfile"),
+    *("shutil", "tempfile", "typing_extensions", "zeroconf"),
 }

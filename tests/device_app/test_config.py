@@ -52,8 +52,14 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     ("text", "advice"),
     [
         ("[board]\nbuton = true\n", "Settings of [board]: button, display, label."),
-        ("nam = 'x'\n", "[board], [limits], [network], [pairing], [resources]."),
-        ("[bord]\nbutton = true\n", "[board], [limits], [network], [pairing], [resources]."),
+        (
+            "nam = 'x'\n",
+            "[board], [limits], [network], [pairing], [remote], [resources], [tunnel].",
+        ),
+        (
+            "[bord]\nbutton = true\n",
+            "[board], [limits], [network], [pairing], [remote], [resources], [tunnel].",
+        ),
     ],
     ids=["in a table", "at the top", "no table"],
 )
@@ -63,7 +69,7 @@ def test_an_unknown_setting_names_those_of_its_table(
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert caught.value.advice.endswith(advice)
-    assert len(caught.value.advice) < 100
+    assert len(caught.value.advice) < 120
 
 
 def test_a_later_file_overrides_single_settings(tmp_path: Path) -> None:
@@ -159,6 +165,14 @@ def test_invalid_toml_and_unreadable_files_are_rejected(tmp_path: Path) -> None:
         config.load([tmp_path])
 
 
+def test_an_example_below_the_template_gets_advice(tmp_path: Path) -> None:
+    """The template has every heading, so a section that is pasted below it is there twice."""
+    pasted = '[tunnel.services]\nssh = "127.0.0.1:22"\n'
+    with pytest.raises(ConfigError, match=r"the table \[tunnel\.services\]") as caught:
+        load(tmp_path, f"{config.template('kitchen')}\n{pasted}")
+    assert "move the lines below it to the first [tunnel.services]" in caught.value.advice
+
+
 def test_the_template_contains_only_default_settings(tmp_path: Path) -> None:
     settings = load(tmp_path, config.template("kitchen"))
     assert settings == config.Settings(name="kitchen")
@@ -198,3 +212,22 @@ def test_the_paths_follow_home_user_and_service_manager(tmp_path: Path) -> None:
     assert Paths.of(None, service, root=True).run == Path("/r")
     person = Paths.of(None, {"XDG_RUNTIME_DIR": "/run/user/7"}, root=False)
     assert person.run == Path("/run/user/7/handfast")
+
+
+@pytest.mark.parametrize("kept", ["device-key.pem", "device.db", "device/control.sock"])
+def test_a_user_without_a_device_means_the_service_of_the_machine(
+    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    service = Path("/run/handfast/control.sock")
+    person = Paths.of(None, {}, root=False)
+    assert person.service_socket == service
+    assert Paths.of(tmp_path, {}, root=False).service_socket is None
+    assert Paths.of(None, {}, root=True).service_socket is None
+    for name in ("CONFIGURATION_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
+        assert Paths.of(None, {name: str(tmp_path / "s")}, root=False).service_socket is None
+    person.state.mkdir(parents=True)
+    assert person.service_socket == service
+    (person.state / Path(kept).name).touch()
+    assert person.service_socket is None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from device_app.access.event_kind import EventKind
 from device_app.console import arguments
 from device_app.console.console import Console
 from device_app.console.control_client import ControlClient, call
@@ -20,6 +21,7 @@ from device_app.limits import CONTROL_ROWS_BYTES, STATUS_USERS_MAX
 from device_app.settings.paths import Paths
 from iam.model import Key, State, User
 from iam.store import Store
+from peer.net.tasks import cancel_all
 from peer.terminal.exit_codes import ExitCode
 from tests.kit.daemon import run
 
@@ -216,7 +218,27 @@ async def test_a_number_above_all_events_is_accepted(device: Device, number: int
                 await call(socket, "clock", {"trust_system": True})
             assert (await heard.get())["record"]["seq"] >= first
         assert not following.done()
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await cancel_all([following])
     with pytest.raises(AppError, match="'since' is not a whole number"):
         await call(socket, "events", {"since": True})
+
+
+async def test_the_trail_is_listed_in_parts_up_to_the_event_that_was_the_newest(
+    device: Device,
+) -> None:
+    control = device.app.access
+    event = control.audit.event(EventKind.LABEL_MADE, detail="x" * 200)
+    control.writer.commit(control.store.state, *[event] * 700)
+    head = control.store.audit.head[0]
+    parts: list[list[Any]] = []
+
+    def taken(rows: list[Any]) -> None:
+        control.audit.append(event)
+        parts.append(rows)
+
+    client = ControlClient(device.app.paths.socket)
+    await client.list_rows(Console.trail, "events", taken, since=0)
+    assert len(parts) > 2
+    assert [row["seq"] for rows in parts for row in rows] == list(range(1, head + 1))
+    answer = await client.do(Console.trail, last=3)
+    assert [row["seq"] for row in answer["events"]] == [answer["head"] - 2 + n for n in range(3)]

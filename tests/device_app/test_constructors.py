@@ -17,7 +17,7 @@ ALLOWED = {
     ("commands/common.py", "error.advice"): "an error keeps its class; its words become the user's",
     ("commands/common.py", "error.args"): "as above",
     ("console/control_server.py", "server._server"): "ControlServer.start finishes its own object",
-    ("logs.py", "record.msg"): "how a filter of the standard library changes a record",
+    ("process/logs.py", "record.msg"): "how a filter of the standard library changes a record",
 }
 
 

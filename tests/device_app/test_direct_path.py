@@ -5,7 +5,6 @@ as CON and as NON, and then repeated.
 """
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +18,9 @@ from device_app.modules.handlers import Application, handled
 from device_app.resource_spec import ResourceSpec
 from device_app.resources.plain_resource import PlainResource, in_text
 from peer.identity import Identity
-from peer.net.aiocoap_seam import managers
 from peer.net.plain import Answer
+from peer.net.problem import ProblemError
 from peer.net.remote import PeerIdentity
-from tests.kit.device import HASTY
 from tests.kit.encoded import (
     ACCEPT,
     BLOCK2,
@@ -70,6 +68,15 @@ PLAIN = {
     "a check of a user": encoded(GET, CHECK_ONE, (URI_QUERY, b"user=gustav"), path="iam/check"),
     "a check of no user": encoded(GET, CHECK_ONE, (URI_QUERY, b"user=nobody"), path="iam/check"),
     "a check of nothing": encoded(GET, (URI_QUERY, b"action=\xc3\xbc"), path="iam/check"),
+    "a host": encoded(GET, (URI_HOST, b"kitchen"), path="hello"),
+    "a host that is another": encoded(GET, (URI_HOST, b"example.org"), path="iam/me"),
+    "a long host": encoded(GET, (URI_HOST, b"k" * 255), path="hello"),
+    "a port": encoded(GET, (URI_PORT, b"\x16\x34"), path="hello"),
+    "an empty port": encoded(GET, (URI_PORT, b""), path="hello"),
+    "a port of all ones": encoded(GET, (URI_PORT, b"\xff\xff"), path="hello"),
+    "a host and a port": encoded(
+        GET, (URI_HOST, b"kitchen"), (URI_PORT, b"\x16\x34"), (ACCEPT, b""), path="hello"
+    ),
     "a long query": encoded(GET, (URI_QUERY, b"x" * 255), path="hello"),
 }
 #: Requests that look like plain ones, and are aiocoap's.
@@ -89,7 +96,12 @@ ODD = {
     "Accept that does not match": encoded(GET, (ACCEPT, b"\x3c"), path="hello"),
     "Accept twice": encoded(GET, (ACCEPT, b""), (ACCEPT, b""), path="hello"),
     "Accept in three bytes": encoded(GET, (ACCEPT, bytes(3)), path="hello"),
-    "a host": encoded(GET, (URI_HOST, b"kitchen"), (URI_PORT, b"\x16\x34"), path="hello"),
+    "a host twice": encoded(GET, (URI_HOST, b"a"), (URI_HOST, b"a"), path="hello"),
+    "an empty host": encoded(GET, (URI_HOST, b""), path="hello"),
+    "a host that is not UTF-8": encoded(GET, (URI_HOST, b"k\xe9"), path="hello"),
+    "a port twice": encoded(GET, (URI_PORT, b"\x16"), (URI_PORT, b"\x16"), path="hello"),
+    "a port in three bytes": encoded(GET, (URI_PORT, b"\0\x16\x34"), path="hello"),
+    "a host and a block": encoded(GET, (URI_HOST, b"k"), (BLOCK2, block(0, szx=0)), path="hello"),
     "an ETag": encoded(GET, (ETAG, b"x"), path="hello"),
     "a critical option": encoded(GET, (CRITICAL, b""), path="hello"),
     "an elective option": encoded(GET, (ELECTIVE, b""), path="hello"),
@@ -119,7 +131,7 @@ LATER_BLOCKS = ("a later block", "a block of that answer")
 """Odd requests that are answered directly if the body is stored."""
 
 
-class Door(PlainResource, ObservableResource):
+class Computed(PlainResource, ObservableResource):
     """A resource of an application, whose answer is that of a function."""
 
     def __init__(self, call: Any) -> None:
@@ -138,19 +150,6 @@ def failing(error: BaseException) -> Any:
         raise error
 
     return fail
-
-
-@pytest.fixture
-async def twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Twins]:
-    # On a busy machine, aiocoap would acknowledge some requests before they are answered.
-    monkeypatch.setattr(managers, "EMPTY_ACK_SECONDS", 3600.0)
-    monkeypatch.setattr(managers, "PARALLEL_EMPTY_ACK_SECONDS", 3600.0)
-    ends: list[Any] = []
-    try:
-        yield await Twins.start(tmp_path, ends.append, limits=HASTY)
-    finally:
-        for end in reversed(ends):
-            await end()
 
 
 @pytest.fixture
@@ -210,7 +209,8 @@ OPTIONS = st.lists(
     st.one_of(
         st.tuples(st.just(URI_PATH), st.sampled_from([b"", b"hello", b"iam", b"me", b"\xff"])),
         st.tuples(
-            st.sampled_from([URI_QUERY, ACCEPT, OBSERVE, ETAG, BLOCK2]), st.binary(max_size=4)
+            st.sampled_from([URI_HOST, URI_PORT, URI_QUERY, ACCEPT, OBSERVE, ETAG, BLOCK2]),
+            st.binary(max_size=4),
         ),
         st.tuples(st.integers(0, 300), st.binary(max_size=3)),
     ),
@@ -273,12 +273,13 @@ async def test_resources_of_applications_get_the_same_answers(
     """Those with `answer` take the direct path, and a fault is logged as on the other one."""
     wrong: Any = (Answer(b"x", -1), Answer(b"x", 1 << 16), Answer(b"x", 0, -1), "text", None)
     resources: dict[str, Any] = {
-        "door": Door(lambda: in_text("closed")),
-        "long": Door(lambda: Answer(bytes(5000), 42)),
-        "refusing": Door(failing(NotFound("no door"))),
-        "exiting": Door(failing(SystemExit(3))),
-        "rooms": Door(lambda: in_text("closed")),
-        **{f"wrong{number}": Door(lambda one=one: one) for number, one in enumerate(wrong)},
+        "door": Computed(lambda: in_text("closed")),
+        "long": Computed(lambda: Answer(bytes(5000), 42)),
+        "refusing": Computed(failing(NotFound("no door"))),
+        "optional": Computed(failing(ProblemError("bad-option", "no", "no"))),
+        "exiting": Computed(failing(SystemExit(3))),
+        "rooms": Computed(lambda: in_text("closed")),
+        **{f"wrong{number}": Computed(lambda one=one: one) for number, one in enumerate(wrong)},
     }
     for device in twins.devices:
         for name, resource in resources.items():
@@ -291,7 +292,8 @@ async def test_resources_of_applications_get_the_same_answers(
     for number, name in enumerate(resources):
         twins.answers.clear()
         await owner.exchange(sent_as(encoded(GET, path=name), CON, number))
-        assert len(twins.answers) == (name in ("door", "refusing")), name
+        assert len(twins.answers) == (name in ("door", "refusing", "optional")), name
+        await owner.exchange(sent_as(encoded(GET, path=name), NON, 50 + number))
         observe = encoded(GET, (OBSERVE, b""), path=name, token=b"%d" % number)
         await owner.exchange(sent_as(observe, NON, 100 + number))
         await owner.exchange(sent_as(encoded(GET, (IF_MATCH, b""), path=name), NON, 200 + number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sqlite3
 from contextlib import aclosing, closing
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from device_app.access import clock
 from device_app.access.event_kind import EventKind
 from device_app.terminal.render_events import event_line
 from peer.errors import ObservationEnded, PeerError
@@ -70,6 +72,26 @@ async def test_queries_select_the_newest_events_or_those_after_a_number(
     assert chained[1].keys() == {
         *("seq", "digest", "previous", "kind", "boot", "monotonic", "wall", "detail")
     }
+
+
+async def test_events_are_served_where_the_kernel_hides_its_start(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `ProcSubset=pid` of systemd, and in some containers."""
+    monkeypatch.setattr(clock, "BOOT_ID", kit.home / "hidden")
+    device = await kit.device(clocks=clock.SystemClocks())
+    owner = await kit.paired(device, "olga")
+    append(device, "file \udcff")  # of a file's name that is not UTF-8
+    answer = await owner.ask("GET", "/events")
+    assert answer.code == "2.05"
+    assert {event["boot"] for event in answer.body["events"]} == {""}
+    assert answer.body["events"][-1]["detail"] == "file \\udcff"
+    async with asyncio.timeout(60), aclosing(owner.observe("/events")) as seen:
+        assert (await anext(seen)).body["head"] == answer.body["head"]
+    shown = await run(kit.home, "events", "--json")
+    assert shown.code == 0
+    verified = await run(kit.home, "events", "--verify")
+    assert verified.code == 0, verified
 
 
 async def test_the_trail_is_refused_without_the_right_to_read_it(kit: Kit, device: Device) -> None:
@@ -233,20 +255,21 @@ async def test_follow_ends_when_its_output_or_the_daemon_closes(kit: Kit) -> Non
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     daemon = await kit.daemon()
 
-    async def follow() -> asyncio.subprocess.Process:
+    async def follow(stdout: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *command(kit.home, "events", "--follow", "--last", "1"),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             env=environment(),
         )
 
+    reader, writer = os.pipe()
     async with asyncio.timeout(60):
-        headed = await follow()
-        assert headed.stdout is not None
-        await headed.stdout.readline()
-        headed._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        headed = await follow(writer)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as output:
+            await asyncio.to_thread(output.readline)
         await daemon.run("users", "add", "bert")
         assert await headed.wait() == 0
         assert headed.stderr is not None
@@ -255,8 +278,8 @@ async def test_follow_ends_when_its_output_or_the_daemon_closes(kit: Kit) -> Non
         assert left.stdout is not None
         await left.stdout.readline()
         assert await daemon.stop() == 0
-        _, output = await left.communicate()
-        assert (left.returncode, b"daemon exited" in output, b"Traceback" in output) == (
+        _, errors = await left.communicate()
+        assert (left.returncode, b"daemon exited" in errors, b"Traceback" in errors) == (
             1,
             True,
             False,

@@ -13,8 +13,8 @@ import pytest
 
 from device_app.console.status import health_of
 from device_app.limits import LOG_SOURCE_LINES
-from device_app.logs import LogLimiter
 from device_app.pairing.events import PairingEventKind
+from device_app.process.logs import LogLimiter
 from device_app.terminal.render_status import status_lines
 from iam.errors import StoreWriteFailed
 from peer.errors import PeerError
@@ -120,6 +120,11 @@ async def test_a_user_that_cannot_be_stored_is_not_confirmed(
     assert not device.app.access.store.state.users
     state = await caller.pair_ask("GET", f"/pair/{started.body['id']}")
     assert state.body == {"state": "REVOKED"}
+    disk.empty()
+    stored = [
+        event for kind in ("paired", "registered", "window-closed") for event in device.events(kind)
+    ]
+    assert not stored, "one is not stored without the others"
 
 
 async def test_the_plain_form_gets_an_error_if_the_disk_is_full(

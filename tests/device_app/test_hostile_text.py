@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from device_app import logs
 from device_app.access.records import RecordView
 from device_app.console.control_server import ControlServer
 from device_app.errors import ConfigError
+from device_app.process import logs
 from device_app.settings import config
 from device_app.terminal import output
 from device_app.terminal.render_events import event_line

@@ -27,6 +27,7 @@ ARGUMENTS = {
     "invite": ["anna"],
     "backup": ["missing/kitchen.backup"],
     "restore": ["--discard", "--yes"],
+    "remote rotate": ["--yes"],
     "reset": ["--yes"],
     "users show": ["anna"],
     "users add": ["anna"],
@@ -91,7 +92,7 @@ async def test_the_daemon_reports_its_errors_as_json(tmp_path: Path) -> None:
     assert error_in(await run_process(tmp_path, "run", "--json", "--loud"))["exit"] == 2
     (tmp_path / "device.toml").write_text("port = 1")
     error = error_in(await run_process(tmp_path, "--json", "run"))
-    assert (error["kind"], error["exit"]) == ("ConfigError", 1)
+    assert (error["kind"], error["exit"]) == ("ConfigError", 2)
 
 
 async def test_an_error_is_the_same_with_and_without_a_daemon(kit: Kit) -> None:

@@ -36,6 +36,11 @@ from handfast.__main__ import device
 device()
 """
 SETTINGS = '[network]\nmodules = ["lampp"]\n[pairing]\nwindow_seconds = "2 moons"\n'
+REMOTE = """[remote]
+brokers = ["mqtts://127.0.0.1:1"]
+username = "kitchen"
+password_file = "broker.password"
+"""
 VERBS = [
     "init",
     "status",
@@ -43,7 +48,9 @@ VERBS = [
     "invite mia",
     "policy explain anna Hello:Get",
     "check",
-    "backup copy.backup",
+    "backup --passphrase-file words copy.backup",
+    "restore --replace --passphrase-file words --yes copy.backup",
+    "restore --users-only --passphrase-file words --yes copy.backup",
     "new-identity --yes",
 ]
 
@@ -76,7 +83,19 @@ def run(home: Path, words: str) -> str:
 
 
 def test_no_verb_imports_a_module_as_another_user(home: Path) -> None:
+    (home.parent / "words").write_text("four random words here")
     for words in VERBS:
+        assert "as another user" not in run(home, words), words
+
+
+def test_no_verb_of_remote_reach_imports_a_module_as_another_user(home: Path) -> None:
+    run(home, "init")
+    password = home / "broker.password"
+    password.write_text("words")
+    (home / "device.toml").write_text(REMOTE)
+    for file in (password, home / "device.toml"):
+        os.chown(file, OTHER, OTHER)
+    for words in ("check", "remote rotate --yes", "remote test"):
         assert "as another user" not in run(home, words), words
 
 

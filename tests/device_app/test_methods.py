@@ -10,6 +10,7 @@ import pytest
 
 from device_app.console import control_client
 from device_app.console.control_client import ControlClient
+from device_app.remote.views import plain_view
 from device_app.terminal.render_pairing import (
     client_command_lines,
     closed_lines,
@@ -20,7 +21,7 @@ from device_app.terminal.render_pairing import (
     window_lines,
 )
 from device_app.terminal.render_status import banner_lines, status_lines
-from device_app.terminal.render_users import users_lines
+from device_app.terminal.render_users import user_row
 from device_app.terminal.window_watch import WindowWatch
 from peer.pairing.methods import Method
 from peer.pairing.window_timer import CloseReason
@@ -148,9 +149,9 @@ def test_users_with_unverified_keys_are_marked() -> None:
         {"name": "anna", "role": "guest", "keys": keys},
         {"name": "bob", "role": "owner", "keys": keys[:1]},
     ]
-    _, anna, bob = users_lines(users, 0.0)
-    assert anna.endswith("*unverified*")
-    assert "*" not in bob
+    anna, bob = (user_row(user, 0.0) for user in users)
+    assert anna[-1] == "*unverified*"
+    assert bob[-1] == "-"
 
 
 # -- the daemon -----------------------------------------------------------------------------------
@@ -202,6 +203,8 @@ def test_status_shows_failures_label_and_lock_out() -> None:
         "clock": {"now": 0, "known": True, "trouble": ""},
         "counters": {},
         "store": {"path": "", "trouble": "", "recovery": None},
+        "remote": plain_view("off"),
+        "tunnels": {"services": [], "trouble": ""},
     }
     text = "\n".join(status_lines(status))
     for word in ("10 failed since the last pairing", "no client can pair for 30 s", "is blocked"):
@@ -218,7 +221,12 @@ def run_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., E
 
     def play(*events: dict[str, Any], as_json: bool = False, **result: Any) -> ExitCode:
         async def call(
-            _path: Path, verb: str, _args: object, *, on_event: Callable[[Any], None]
+            _path: Path,
+            verb: str,
+            _args: object,
+            *,
+            on_event: Callable[[Any], None],
+            **_more: object,
         ) -> dict[str, Any]:
             assert verb == "open"
             for event in ({"event": "window", "window": WINDOW}, *events):

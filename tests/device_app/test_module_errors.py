@@ -30,7 +30,7 @@ def resources(board):
 )
 
 
-def nobody(_request: object) -> Subject:
+def unknown_sender(_request: object) -> Subject:
     raise LookupError
 
 
@@ -40,7 +40,7 @@ def load(folder: Path, name: str, files: Mapping[str, str]) -> list[loading.Load
     for file, text in files.items():
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(text, encoding="utf-8")
-    board = Board("kitchen", "ABCDEFGH", nobody)
+    board = Board("kitchen", "ABCDEFGH", unknown_sender)
     return loading.load([name], folder, board, installed=False)
 
 
@@ -102,6 +102,17 @@ CASES = {
     "a handler that is named almost right": (
         lamp("render_put", "render_ptu"),
         ["has no render_put; is it render_ptu?"],
+    ),
+    "a plain handler that waits": (
+        """
+from device_app.resource_spec import ResourceSpec
+from device_app.resources.plain_resource import PlainWrites
+class Lamp(PlainWrites):
+    async def answer_put(self, write, sender): ...
+def resources(board):
+    yield ResourceSpec("/lamp", Lamp(), {"PUT": "Lamp:Set"})
+""",
+        ["/lamp: Lamp.answer_put is async", "write render_put if it waits"],
     ),
     "a handler of another method": (lamp('"PUT"', '"POST"'), ["Lamp has no render_post"]),
     "a handler that is no function": (
@@ -207,10 +218,25 @@ def test_a_handler_that_no_request_reaches_is_a_warning(
     assert expected in warning
 
 
+def test_a_warning_names_the_function_that_the_author_wrote(tmp_path: Path) -> None:
+    text = """
+from device_app.resource_spec import ResourceSpec
+from device_app.resources.plain_resource import PlainWrites
+class Lamp(PlainWrites):
+    def answer_put(self, write, sender): ...
+    def answer_post(self, write, sender): ...
+def resources(board):
+    yield ResourceSpec("/lamp", Lamp(), {"PUT": "Lamp:Set"})
+"""
+    (one,) = load(tmp_path / "modules", "my_lamp", {"my_lamp.py": text})
+    (warning,) = one.warnings
+    assert "Lamp.answer_post is never called: `actions` has no POST" in warning
+
+
 def test_each_module_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     files = {"my_a.py": "1 / 0\n", "my_b.py": LAMP, "my_c.py": LAMP, "my_d.py": "x = 1\n"}
     load(tmp_path, "my_b", files)
-    board = Board("kitchen", "ABCDEFGH", nobody)
+    board = Board("kitchen", "ABCDEFGH", unknown_sender)
     names = ["my_a", "my_b", "my_c", "my_d"]
     results = list(loading.load_each(names, tmp_path, board, installed=False))
     assert [isinstance(one, ModuleError) for one in results] == [True, False, True, True]

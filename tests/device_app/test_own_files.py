@@ -260,12 +260,12 @@ def resources(board):
 
 
 async def test_no_other_process_can_read_the_memory_of_the_daemon(kit: Kit, tmp_path: Path) -> None:
-    told = tmp_path / "told"
+    written = tmp_path / "written"
     (kit.home / "modules").mkdir(parents=True)
-    (kit.home / "modules" / "probe.py").write_text(PROBE.format(path=str(told)))
+    (kit.home / "modules" / "probe.py").write_text(PROBE.format(path=str(written)))
     (kit.home / "device.toml").write_text('[resources]\nmodules = ["probe"]\n')
     process = await kit.daemon()
-    assert told.read_text() == "0"
+    assert written.read_text() == "0"
     assert await process.stop() == 0
 
 

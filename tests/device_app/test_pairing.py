@@ -1,4 +1,4 @@
-"""Pairing over real UDP and DTLS, in both forms (protocol §§4, 5)."""
+"""Pairing over real UDP and DTLS, with proofs (protocol §§4, 5)."""
 
 from __future__ import annotations
 
@@ -53,6 +53,31 @@ async def test_the_first_user_becomes_the_owner_after_both_sides_accept(
     assert me.body["fingerprint"] == caller.fingerprint
     [event] = device.events("paired")
     assert (event.user, event.fingerprint) == ("anna", caller.fingerprint)
+
+
+async def test_a_pairing_is_stored_in_two_commits(kit: Kit, device: Device) -> None:
+    """One counts the attempt, before the first answer; the other has all of the success."""
+    caller = kit.caller(device)
+    await device.open()
+    store = device.app.access.store
+    commits: list[list[str]] = []
+    seen = store.audit.head[0]
+
+    def note(_newest: int) -> None:
+        nonlocal seen
+        commits.append([record.event.kind for record in store.audit.iterate(seen)])
+        seen = store.audit.head[0]
+
+    store.on_events(note)
+    started = await caller.start("anna")
+    assert commits == [["ceremony-started"]]
+    device.decide(accept=True)
+    assert (await caller.confirm(started)).code == "2.04"
+    assert commits[1:] == [["paired", "registered", "window-closed"]]
+    await device.port_closed()
+    assert len(commits) == 2
+    [closed] = device.events("window-closed")
+    assert (closed.actor, closed.result) == ("", "success")
 
 
 async def test_the_second_user_becomes_a_guest(kit: Kit, device: Device) -> None:
@@ -438,41 +463,3 @@ async def test_with_first_wins_the_first_client_pairs_and_the_second_waits(kit: 
     assert (await first.confirm(started)).code == "2.04"
     assert (await second.start("eve")).reason == "window-closed"
     assert list(device.app.access.store.state.users) == ["anna"]
-
-
-async def test_the_plain_form_is_answered_after_the_users_decision(
-    kit: Kit, device: Device
-) -> None:
-    caller = kit.caller(device)
-    await device.open()
-    asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
-    pending = await device.event(PairingEventKind.PENDING)
-    assert pending.ceremony is not None
-    assert not asking.done()
-    device.decide(accept=True)
-    answer = await asking
-    name = f"client-{caller.identity.fingerprint.device_id.lower()}"
-    assert (answer.code, answer.body) == ("2.04", f"paired as {name} with role owner")
-    assert (await caller.ask("GET", "/hello")).code == "2.05"
-
-
-async def test_a_refused_plain_form_with_a_name_registers_no_user(kit: Kit, device: Device) -> None:
-    caller = kit.caller(device)
-    await device.open()
-    asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=coap-anna"))
-    pending = await device.event(PairingEventKind.PENDING)
-    assert pending.ceremony is not None
-    assert pending.ceremony.name == "coap-anna"
-    device.decide(accept=False)
-    answer = await asking
-    assert (answer.code, answer.reason) == ("4.03", "refused")
-    assert not device.app.access.store.state.users
-
-
-async def test_closing_the_window_refuses_the_waiting_client(kit: Kit, device: Device) -> None:
-    caller = kit.caller(device)
-    await device.open()
-    asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
-    await device.event(PairingEventKind.PENDING)
-    device.app.pairing.close_window()
-    assert (await asking).reason == "refused"

@@ -213,7 +213,9 @@ def on_screen(
     """A function that returns the screen after these events, without erased lines."""
 
     def play(*events: Mapping[str, Any], **result: Any) -> str:
-        async def call(*_args: object, on_event: Callable[[Any], None]) -> dict[str, Any]:
+        async def call(
+            *_args: object, on_event: Callable[[Any], None], **_more: object
+        ) -> dict[str, Any]:
             for event in ({"event": "window", "window": WINDOW}, *events):
                 on_event(event)
                 for _ in range(3):  # let the countdown print its line

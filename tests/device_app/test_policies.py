@@ -8,7 +8,9 @@ import signal
 import threading
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import pytest
 
@@ -18,6 +20,7 @@ from device_app.errors import ConfigError
 from device_app.pairing.terms import PairingTerms
 from iam.store import Store
 from peer.errors import ObservationEnded
+from peer.net import endpoint
 from tests.kit.daemon import run, run_process
 from tests.kit.device import SETTINGS
 
@@ -342,7 +345,7 @@ async def test_an_invalid_set_prevents_the_start_but_not_a_reset(kit: Kit) -> No
     assert (await run(kit.home, "init", "--name", "kitchen")).code == 0
     path = kit.policy(INVALID)
     refused = await run_process(kit.home, "run", "--port", "0", "--pairing-port", "0")
-    assert refused.code == 1
+    assert refused.code == 2
     assert f"handfast-device: {path}:14: role 'x' names the unknown policy 'no-such'" in refused.err
     assert (await run(kit.home, "status")).code == 0
     assert (await run(kit.home, "reset", "--yes")).code == 0
@@ -378,3 +381,33 @@ async def test_a_device_without_policy_files_reports_none(device: Device) -> Non
     view = device.app.status()["policy"]
     assert (view["files"], view["warnings"], view["trouble"]) == ([], [], "")
     assert not device.events("policy-loaded")
+
+
+async def test_many_sessions_are_ended_in_steps(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each turn of the loop ends a bounded number, however many a reload concerns."""
+    monkeypatch.setattr(endpoint, "SESSIONS_ENDED_PER_STEP", 2)
+    kit.policy(READER)
+    device = await kit.device()
+    owner = kit.known(device, "olga", "owner")
+    readers = [kit.known(device, f"rita{number}", "reader") for number in range(7)]
+    for caller in (owner, *readers):
+        await caller.connect()
+    counts = [len(device.app.server.sessions())]
+    kit.policy(GREETED)
+    await device.app.policies.reload()
+    counts.append(len(device.app.server.sessions()))
+    while counts[-1] > 1:
+        assert len(counts) < 20
+        await asyncio.sleep(0)
+        counts.append(len(device.app.server.sessions()))
+    assert all(before - after <= 2 for before, after in pairwise(counts))
+    assert (await owner.ask("GET", "/hello")).code == "2.05"
+
+
+async def test_a_replaced_set_is_freed(kit: Kit) -> None:
+    kit.policy(READER)
+    device = await kit.device()
+    replaced = ref(device.app.policies.current.access)
+    kit.policy(GREETED)
+    await device.app.policies.reload()
+    assert replaced() is None  # its parts follow, in later turns of the loop

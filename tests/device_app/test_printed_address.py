@@ -70,7 +70,7 @@ async def test_an_address_without_a_port_leads_to_the_pairing_port(
     assert await pair(device, tmp_path, HOST) == regular(device)
 
 
-async def test_a_client_elsewhere_is_told_that_it_is_not_local(
+async def test_a_client_elsewhere_gets_the_error_that_it_is_not_local(
     kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It must not be told that the window is closed, which it cannot know."""

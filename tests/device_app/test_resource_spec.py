@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, EntryPoints
+import sys
+from importlib.metadata import MetadataPathFinder
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from device_app import exposed, resource_spec
 from device_app.errors import ModuleError
 from device_app.modules import loading
+from device_app.modules.installed import may_have
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.kit.device import Device, Kit
 
 LAMP = """
@@ -133,28 +137,56 @@ async def test_an_invalid_module_prevents_the_start(kit: Kit, text: str, why: st
     await kit.device()  # the failed start released all resources
 
 
+def install(folder: Path, name: str, target: str) -> None:
+    """Write what an installer writes about a distribution that has a module for devices."""
+    about = folder / f"{name}-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(f"[{loading.GROUP}]\n{name} = {target}\n")
+
+
 def test_installed_modules_are_loaded_by_their_entry_point(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    entry = EntryPoint("lamp", "my_entry:resources", loading.GROUP)
-    found = EntryPoints([entry])
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: found.select(group=group))
+    assert not may_have(loading.GROUP)
+    install(tmp_path / "one", "lamp", "my_entry:resources")
+    monkeypatch.syspath_prepend(tmp_path / "one")
+    assert may_have(loading.GROUP)
     write(kit, "my_entry", LAMP)
     board: Any = resource_spec.Board("kitchen", "ABCDEFGH", lambda _request: None)  # type: ignore[arg-type,return-value]
     [lamp] = loading.load((), kit.home / "modules", board)
     assert lamp.spec.segments == ("lamp",)
     assert lamp.spec.roles() == {"Lamp:Read": "guest", "Lamp:Set": "user"}
     write(kit, "my_entry_broken", "1 / 0")
-    broken = EntryPoint("lamp", "my_entry_broken:resources", loading.GROUP)
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_group: EntryPoints([broken]))
-    with pytest.raises(ModuleError, match="'lamp'"):
+    install(tmp_path / "two", "broken", "my_entry_broken:resources")
+    monkeypatch.syspath_prepend(tmp_path / "two")
+    with pytest.raises(ModuleError, match="'broken'"):
         loading.load((), kit.home / "modules", board)
+
+
+@pytest.mark.parametrize("unusual", ["an archive", "an egg", "not text", "a finder"])
+def test_an_unusual_installation_is_left_to_importlib(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unusual: str
+) -> None:
+    at = tmp_path / "place"
+    if unusual == "a finder":
+        monkeypatch.setattr(sys, "meta_path", [MetadataPathFinder(), *sys.meta_path])
+    elif unusual == "an archive":
+        at.write_bytes(b"PK")
+    elif unusual == "an egg":
+        (at / "lamp.egg").mkdir(parents=True)
+    else:
+        install(at, "lamp", "my_entry:resources")
+        (at / "lamp-1.dist-info" / "entry_points.txt").write_bytes(b"\xff")
+    monkeypatch.syspath_prepend(at)
+    assert may_have(loading.GROUP)
 
 
 async def test_the_reserved_segments_are_those_that_the_device_serves(device: Device) -> None:
     """An application cannot use a first path segment that the device serves on either port."""
     sites = (device.app.site, device.app.pairing.port.site)
     served = {path[0] for site in sites for path in site.paths()}
+    served |= {"remote", "tunnels"}  # if the settings have `[remote]` or `[tunnel.services]`
     assert served == resource_spec.RESERVED_SEGMENTS
 
 

@@ -1,4 +1,4 @@
-"""What happens while a person types the code: wrong codes, a window that closes, giving up."""
+"""Events while a person types the code: wrong codes, a window that closes, giving up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from client_app.client import Client
 from client_app.errors import Declined
 from peer.errors import PeerError, RefusedByUser, WindowClosed, WrongCode
+from peer.net.tasks import cancel_all
 from tests.kit.daemon import HOST
 from tests.kit.device import LINGERING
 from tests.kit.waiting import until
@@ -58,7 +59,7 @@ async def test_the_last_wrong_code_says_that_the_window_has_closed(
 
 
 @pytest.mark.parametrize("is_right", [True, False])
-async def test_a_window_that_closes_while_somebody_types_is_a_closed_window(
+async def test_a_window_that_closes_while_a_person_types_is_a_closed_window(
     device: Device, tmp_path: Path, *, is_right: bool
 ) -> None:
     code = shown_code(device) if is_right else wrong_code(device)
@@ -88,8 +89,7 @@ async def test_giving_up_before_the_code_is_typed_costs_no_attempt(
         asked.clear()
         typing = asyncio.ensure_future(pair(device, tmp_path, give_up))
         await asyncio.wait_for(asked.wait(), 30)
-        typing.cancel()
-        await asyncio.gather(typing, return_exceptions=True)
+        await cancel_all([typing])
     await until(lambda: not device.app.pairing.port.sessions())
     status = device.app.status()
     assert (status["failures"], status["window"]["failures"]) == (0, 0)

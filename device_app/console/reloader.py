@@ -8,6 +8,7 @@ from dataclasses import replace
 from device_app.access.authority import Authority
 from device_app.access.policies import Policies, PolicyReloaded
 from device_app.errors import ConfigError
+from device_app.process.notify import ServiceManager
 from device_app.settings import config
 from device_app.settings.config import Settings
 from device_app.settings.limits import LIMIT_SETTINGS
@@ -28,20 +29,40 @@ class Reloader:
     """Reloads what needs no restart: the policies, and the limits that are marked so."""
 
     def __init__(
-        self, paths: Paths, settings: Settings, authority: Authority, policies: Policies
+        self,
+        paths: Paths,
+        settings: Settings,
+        authority: Authority,
+        policies: Policies,
+        manager: ServiceManager,
     ) -> None:
         self._paths = paths
         self._started_with = self._loaded = settings
         self._authority = authority
         self._policies = policies
+        self._manager = manager
         self._scheduled: set[asyncio.Task[None]] = set()
 
     async def reload(self) -> PolicyReloadAnswer:
         """Apply the files and return what is in force.
 
         `restart_needed` lists the settings that have changed since the start and wait for a
-        restart. Raises `ConfigError` for a file with an error; then nothing has changed.
+        restart. The service manager is told of begin and end. Raises `ConfigError` for a file with
+        an error; then nothing has changed.
         """
+        self._manager.reloading()
+        trouble = "the last reload has failed"
+        try:
+            answer = await self._reload()
+            trouble = ""
+        except ConfigError as error:
+            trouble = f"the last reload was refused: {error}"
+            raise
+        finally:
+            self._manager.reloaded(trouble)
+        return answer
+
+    async def _reload(self) -> PolicyReloadAnswer:
         try:
             settings = await asyncio.to_thread(self._read)
         except ConfigError as error:
