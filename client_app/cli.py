@@ -41,6 +41,9 @@ VERBS: Final = MappingProxyType(
         "post": ("post", "Send a body to a resource for processing."),
         "delete": ("delete", "Delete a resource."),
         "observe": ("observe", "Print a resource each time it changes."),
+        "tunnel": ("tunnel", "Forward local ports to TCP services of a device."),
+        "connect": ("connect", "Connect standard input and output to a TCP service of a device."),
+        "services": ("services", "List the TCP services of a device."),
         "whoami": ("whoami", "Show your user, role and permissions on a device."),
         "can": ("can", "Check whether a device allows you an action."),
         "users": ("users", "Manage the users of a device."),
@@ -53,6 +56,7 @@ VERBS: Final = MappingProxyType(
         "import-key": ("import_key", "Use the private key in FILE as the key of this client."),
         "rename": ("rename", "Change the alias of a device on this client."),
         "address": ("address", "Add addresses where a device can be reached."),
+        "remote": ("remote", "Show how a device is reached from other networks."),
         "forget": ("forget", "Remove a device from this client."),
         "export": ("export", "Export the list of devices."),
         "import": ("import_", "Import a list of devices from another client."),
@@ -66,6 +70,7 @@ VERBS: Final = MappingProxyType(
 SYNONYMS: Final = MappingProxyType(
     {
         "add": "pair",
+        "forward": "tunnel",
         "delete-device": "forget",
         "find": "discover",
         "id": "fingerprint",

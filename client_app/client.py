@@ -14,8 +14,7 @@ from __future__ import annotations  # zeroconf is imported when it is needed, no
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -28,6 +27,10 @@ from client_app.home import Home
 from client_app.known_device import KnownDevice
 from client_app.known_devices import DeviceBook
 from client_app.limits import CONNECT_SECONDS, DISCOVERY_SECONDS
+from client_app.remote_reach import OpenSession, RemoteReach
+from client_app.remote_refresh import RemoteRefresh
+from client_app.remote_settings import RemoteBook
+from client_app.routes import parse_routes
 from client_app.session import DeviceSession
 from client_app.shared_ids import shared_id_notice
 from peer.errors import UsageError
@@ -60,6 +63,11 @@ class Client:
         limits: bounds and timeouts.
         look: source of announcements, in place of mDNS on the LAN.
         net: socket factory.
+        via: the routes on which a paired device is reached, as a text such as "lan,address" or as a
+            list; None for all: `lan`, `address`, `direct` and `relay` (see `client_app.routes`).
+        open_path: opens sessions over paths, in place of a broker and ICE.
+
+    Raises `UsageError` if `via` names no route, or one that does not exist.
     """
 
     def __init__(
@@ -70,6 +78,8 @@ class Client:
         limits: Limits = DEFAULT_LIMITS,
         look: Look | None = None,
         net: Net = UdpSocket,
+        via: str | Iterable[str] | None = None,
+        open_path: OpenSession | None = None,
     ) -> None:
         self.home = Home.at(home)
         self.book = DeviceBook(self.home.devices)
@@ -77,9 +87,21 @@ class Client:
         self.finder = Finder(
             look or (lambda: look_at_lan(interfaces)), on_shared=self._warn_of_shared_id
         )
-        self.connector = Connector(
-            lambda: self.identity, self.book, self.finder, limits=limits, net=net
+        self.remote = RemoteReach(
+            RemoteBook(self.home.remote),
+            lambda: self.identity.fingerprint,
+            open_session=open_path,
         )
+        self.connector = Connector(
+            lambda: self.identity,
+            self.book,
+            self.finder,
+            limits=limits,
+            net=net,
+            remote=self.remote,
+            via=parse_routes(via),
+        )
+        self._refresh = RemoteRefresh(self.remote, self.connector.connect_where_seen)
         self._identity: Identity | None = None
         self._devices: dict[Fingerprint, Device] = {}
         self._turns: defaultdict[Fingerprint, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -94,9 +116,14 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """End all sessions. Safe to repeat."""
-        self._devices.clear()
-        await self.connector.close()
+        """End all sessions, and what other tasks do with them. Safe to repeat."""
+        try:
+            await self._refresh.close()  # it uses their sessions
+        finally:  # also if the caller does not want to wait for it
+            for device in self._devices.values():
+                await device.close()
+            self._devices.clear()
+            await self.connector.close()
 
     @property
     def identity(self) -> Identity:
@@ -139,7 +166,8 @@ class Client:
         """Connect to a paired device, or return its open session.
 
         The last address, the stored addresses and the addresses announced on the LAN are tried in
-        parallel; the first session with the pinned key is used. The address is stored.
+        parallel, and a little later a path that a broker sets up, if the device has given this
+        client the settings for it. The first session with the pinned key is used.
 
         Args:
             alias: alias, device ID or fingerprint of a paired device.
@@ -147,16 +175,24 @@ class Client:
 
         Raises:
             NotKnown: no paired device has that alias.
-            Unreachable: no address accepted a session.
-            TimedOut: no address answered in time.
-            PinMismatch: a stored address answered with another key.
+            Unreachable: no route led to a session.
+            TimedOut: no address, or no device behind the broker, answered in time.
+            Denied: the device does not permit this client a path.
+            PinMismatch: a stored address or a path led to another key.
+            ClientClosed: another task has closed this client meanwhile.
         """
         known = self.book.find(alias)
-        connect = partial(self.connector.connect_known, known)
+        connect = self.connector.opener(known)
         async with Deadline(timeout), self._turns[known.fingerprint]:
             device = self._devices.get(known.fingerprint)
             if device is None:
-                session = DeviceSession(known.alias, await connect(), connect, limits=self.limits)
+                session = DeviceSession(
+                    known.alias,
+                    await connect(),
+                    connect,
+                    limits=self.limits,
+                    on_connection=lambda one: self._refresh.consider(one, known.fingerprint),
+                )
                 device = self._devices[known.fingerprint] = Device(known, session)
             return device
 
@@ -253,7 +289,7 @@ class Client:
         arguments.check_names(name if isinstance(name, str) else "", alias)
         await asyncio.to_thread(self.book.check_writable)
         async with Deadline(timeout):
-            return await pair_with(
+            paired = await pair_with(
                 target,
                 connector=self.connector,
                 book=self.book,
@@ -268,6 +304,8 @@ class Client:
                 on_note=on_note or _log.warning,
                 on_device=on_device,
             )
+        self._refresh.begin(paired.device)
+        return paired
 
     async def redeem(
         self,
@@ -317,4 +355,6 @@ class Client:
         )
         async with Deadline(timeout):
             with waiting_for("waiting for the device that the invite names"):
-                return await redemption.run(alias=alias)
+                paired = await redemption.run(alias=alias)
+        self._refresh.begin(paired.device)
+        return paired

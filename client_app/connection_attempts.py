@@ -39,6 +39,7 @@ from peer.errors import PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
 from peer.net.connection import CoapsConnection
+from peer.net.tasks import cancel_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,10 @@ class ConnectionAttempts:
     def tried(self) -> int:
         """The number of addresses that were tried."""
         return len(self._seen)
+
+    def has_tried(self, address: Address) -> bool:
+        """Whether an attempt at an address was started."""
+        return address in self._seen
 
     async def run(self, sources: Sequence[Source]) -> CoapsConnection:
         """Return the first session. Raises the most significant error if there is none."""
@@ -219,7 +224,7 @@ class ConnectionAttempts:
         is_blocked = self._is_announced and waited >= SILENT_ATTEMPT_SECONDS
         port = next(iter(self._silent)).port
         explain_timeout(
-            f": {'; '.join(texts[:REPORTED_FAILURES])}",
+            "; ".join(texts[:REPORTED_FAILURES]),
             advice=blocked_advice(port) if is_blocked else "",
         )
 
@@ -250,11 +255,7 @@ class ConnectionAttempts:
         self, tasks: Sequence[asyncio.Task[None]], winner: CoapsConnection | None
     ) -> None:
         """Cancel what is pending; close every session but the winner."""
-        attempts = list(self._attempts)
-        for task in (*tasks, *attempts):
-            task.cancel()
-        ended = await asyncio.gather(*attempts, return_exceptions=True)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await cancel_all((*self._attempts, *tasks))
         if self._outcome.done() and self._outcome.exception() is None:
             ended.append(self._outcome.result())
         for session in ended:

@@ -11,7 +11,7 @@ from client_app.limits import RESPONSE_BODY_BYTES
 from peer import cbor, json_text
 from peer.errors import UsageError
 
-#: What `Device.put` and `Device.post` take: bytes as they are, text, or a value for JSON and CBOR.
+#: The body of `Device.put` and `Device.post`: bytes, text, or a value for JSON and CBOR.
 Body = object
 
 

@@ -90,9 +90,10 @@ class Deadline:
         return before
 
     def explain(self, detail: str, advice: str) -> None:
-        """Store why the wait had no result, as far as it is known."""
+        """Add why the wait had no result, as far as it is known."""
         wait = self._waiting_for
-        self._waiting_for = replace(wait, detail=detail, advice=advice or wait.advice)
+        known = f"{wait.detail}; {detail}" if wait.detail else f": {detail}"
+        self._waiting_for = replace(wait, detail=known, advice=advice or wait.advice)
         if self._outer is not None:
             self._outer.explain(detail, advice)
 
@@ -144,7 +145,7 @@ def waiting_for(what: str, *, seconds: float = 0.0, advice: str = "") -> Iterato
 def explain_timeout(detail: str, *, advice: str = "") -> None:
     """Say, at the end of a deadline, why the wait had no result: `detail` follows what was awaited.
 
-    Call it when the wait is cancelled.
+    Call it when the wait is cancelled. Several reasons are joined.
     """
     if (deadline := _deadline.get()) is not None:
         deadline.explain(detail, advice)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations  # administration is imported when it is needed
 
+import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, overload
 
 from aiocoap.numbers.codes import Code
 
 from client_app.content import Body, Format, Gap, Reply
-from client_app.limits import OBSERVE_PING_SECONDS, REQUEST_SECONDS
+from client_app.limits import LOOPBACK, OBSERVE_PING_SECONDS, REQUEST_SECONDS
 from client_app.observation import Observation, without_gaps
 from client_app.retries import OnNote
 from client_app.session import DeviceSession
+from peer.net.session_route import SessionRoute
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from client_app.administration import Administration
     from client_app.known_device import KnownDevice
     from client_app.models import Whoami
+    from client_app.tunnels import Tunnels
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +47,7 @@ class Device:
     def __init__(self, known: KnownDevice, session: DeviceSession) -> None:
         self.known = known
         self._session = session
+        self._tunnels: Tunnels | None = None
 
     def __repr__(self) -> str:
         known = self.known
@@ -56,8 +61,17 @@ class Device:
 
     @property
     def address(self) -> str:
-        """The address of the present session, `HOST:PORT`."""
+        """The address of the device in the present session, or of its relay, `HOST:PORT`."""
         return str(self._session.connection.peer.address)
+
+    @property
+    def route(self) -> str:
+        """How the present session reaches the device: `address`, `direct` or `relay`.
+
+        On a path it can change at any time. Only the device knows which addresses are on its own
+        network: `whoami` tells `lan` from `address`.
+        """
+        return self._session.connection.peer.path
 
     @property
     def resumed(self) -> bool:
@@ -149,8 +163,12 @@ class Device:
         return await self._session.request(Code.DELETE, path, timeout=timeout)
 
     async def whoami(self, *, timeout: float | None = REQUEST_SECONDS) -> Whoami:
-        """Return this client's user, role and allowed actions on the device."""
-        return await self._session.me(timeout=timeout)
+        """Return this client's user, role and allowed actions, and the route to the device."""
+        me = await self._session.me(timeout=timeout)
+        route = self.route
+        if route == SessionRoute.ADDRESS and me.path == "local":
+            route = SessionRoute.LAN
+        return replace(me, route=route, address=self.address)
 
     @overload
     def observe(
@@ -229,6 +247,69 @@ class Device:
             return Observation(observe, subject=subject)
         return Observation(lambda: without_gaps(observe()), subject=subject)
 
+    # -- tunnels ----------------------------------------------------------------------------------
+
+    async def services(self, *, timeout: float | None = REQUEST_SECONDS) -> list[str]:
+        """Return the names of the TCP services that this client may use, sorted."""
+        return await self._tunnels_of_session().services(timeout=timeout)
+
+    async def stream(
+        self, service: str, *, timeout: float | None = REQUEST_SECONDS
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a TCP service of the device; return a reader and a writer.
+
+        The end of a direction (`write_eof`, or no more data) and a reset are those of the TCP
+        connection. It ends with the session: the reader then raises `ConnectionResetError`.
+
+        Raises:
+            Denied: the device does not allow it.
+            RequestFailed: there is no such service, or too many connections are open.
+            DeviceFailed: the service does not answer on the device.
+            Unreachable: the extra `tunnel` is not installed, or the device cannot be reached.
+            TimedOut: the device did not answer in time.
+        """
+        return await self._tunnels_of_session().open(service, timeout=timeout)
+
+    async def tunnel(
+        self,
+        service: str,
+        *,
+        port: int = 0,
+        host: str = LOOPBACK,
+        timeout: float | None = REQUEST_SECONDS,
+        on_note: OnNote = _log.warning,
+    ) -> int:
+        """Forward connections to a local port to a TCP service of the device; return the port.
+
+        Each connection is a `stream`. If the session is lost, the next connection opens a new one.
+        The port is closed by `close`.
+
+        Args:
+            service: the name of the service.
+            port: the local port; 0 for any.
+            host: the local address to listen on. With another one than loopback, all who can reach
+                it use the service with the rights of this client.
+            timeout: seconds for the first check, in which the device connects to the service once.
+            on_note: called with messages about connections that failed, which are logged by
+                default.
+
+        Raises:
+            PeerError: the local port cannot be used; and what `stream` raises.
+        """
+        tunnels = self._tunnels_of_session()
+        await tunnels.check(service, timeout=timeout)
+        listener = await tunnels.listen(service, host, port, on_note=on_note)
+        return listener.port
+
+    def _tunnels_of_session(self) -> Tunnels:
+        from client_app.tunnels import Tunnels  # noqa: PLC0415 - most clients have none
+
+        if self._tunnels is None:
+            self._tunnels = Tunnels(self._session)
+        return self._tunnels
+
     async def close(self) -> None:
-        """End the session. The next request opens a new one."""
+        """End the tunnels and the session. The next request opens a new session."""
+        if self._tunnels is not None:
+            await self._tunnels.close()
         await self._session.close()

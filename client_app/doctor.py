@@ -6,17 +6,19 @@ on it are not run. A *note* is information and does not stop the diagnosis.
 
 from __future__ import annotations  # zeroconf is imported when it is needed, not for its types
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from client_app.client import Client
 from client_app.exchange import ask_me
-from client_app.failures import Failure, most_significant, other_key_here
+from client_app.failures import Failure, most_significant, no_settings, other_key_here
 from client_app.host_port import HostPort
 from client_app.key_copies import other_place
 from client_app.limits import COPY_PLACES, DIAGNOSIS_SECONDS, DISCOVERY_SECONDS
 from client_app.models import Check, CheckResult, KnownDevice
 from client_app.pairing.targets import announced_host_ports, listed
+from client_app.remote_checks import path_checks
+from client_app.routes import ADDRESS_ROUTES, PATH_ROUTES, in_order
 from peer.errors import PeerError, PinMismatch
 from peer.net.address import Address, is_own, resolve
 from peer.net.connection import CoapsConnection
@@ -108,46 +110,83 @@ async def _discovery(client: Client) -> tuple[list[Advert], Check]:
 async def _device(
     client: Client, known: KnownDevice, adverts: list[Advert]
 ) -> AsyncIterator[Check]:
-    adverts = [one for one in adverts if one.device_id == known.fingerprint.device_id]
-    if adverts:
-        yield _ok("announced", f"{known.alias} is announced on this network, so it is on")
-    stored = client.connector.host_ports(known)
-    announced = announced_host_ports(adverts, most=client.limits.announced_addresses)
-    addresses, failures = await _addresses([*announced, *stored], stored)
-    for failure in failures:
-        yield _note("address", str(failure.error), failure.error.advice)
-    connection: CoapsConnection | None = None
-    for address, is_hint in addresses.items():
+    address: Address | None = None
+    if client.connector.via & ADDRESS_ROUTES:
+        search = _AddressSearch(client, known, adverts)
+        async for check in search.checks():
+            yield check
+        address = search.found
+    elif not client.connector.has_path(known):
+        yield _failed("settings", no_settings(known.alias, in_order(client.connector.via)))
+    async for check in path_checks(client, known, policy=_policy if address is None else None):
+        yield check
+
+
+class _AddressSearch:
+    """Checks the addresses of one device. `found` is the one at which it answers."""
+
+    def __init__(self, client: Client, known: KnownDevice, adverts: list[Advert]) -> None:
+        self.found: Address | None = None
+        self._client = client
+        self._known = known
+        device_id = known.fingerprint.device_id
+        self._adverts = [one for one in adverts if one.device_id == device_id]
+
+    async def checks(self) -> AsyncIterator[Check]:
+        """Try the addresses until one leads to the device; then check what it permits."""
+        client, known, adverts = self._client, self._known, self._adverts
+        if adverts:
+            yield _ok("announced", f"{known.alias} is announced on this network, so it is on")
+        stored = client.connector.host_ports(known)
+        announced = announced_host_ports(adverts, most=client.limits.announced_addresses)
+        addresses, failures = await _addresses([*announced, *stored], stored)
+        for failure in failures:
+            yield _note("address", str(failure.error), failure.error.advice)
+        connection: CoapsConnection | None = None
+        for address, is_hint in addresses.items():
+            try:
+                connection = await client.connect_at(
+                    address, pinned=known.fingerprint, timeout=DIAGNOSIS_SECONDS
+                )
+            except PeerError as failed:
+                is_other = isinstance(failed, PinMismatch)
+                error = other_key_here(address) if is_other and is_own(address) else failed
+                failures.append(Failure(error, is_hint=is_hint, address=address))
+                # Whether a wrong key is an alarm depends on the other addresses.
+                yield _note(f"address {address}", str(error), "" if is_other else error.advice)
+            else:
+                yield _ok(f"address {address}", "the device answers and has the pinned key")
+                self.found = address
+                break
+        if connection is None:
+            for check in self._not_reached(failures):
+                yield check
+            return
         try:
-            connection = await client.connect_at(
-                address, pinned=known.fingerprint, timeout=DIAGNOSIS_SECONDS
-            )
-        except PeerError as failed:
-            is_other = isinstance(failed, PinMismatch)
-            error = other_key_here(address) if is_other and is_own(address) else failed
-            failures.append(Failure(error, is_hint=is_hint, address=address))
-            # Whether a wrong key is an alarm depends on the other addresses.
-            yield _note(f"address {address}", str(error), "" if is_other else error.advice)
-        else:
-            yield _ok(f"address {address}", "the device answers and has the pinned key")
-            break
-    if connection is None:
-        if not adverts:
+            yield await _policy(connection)
+        finally:
+            await connection.close()
+        yield _window(adverts)
+        untried = list(addresses)[list(addresses).index(address) + 1 :]
+        async for check in _copies(client, known, address, untried[:COPY_PLACES]):
+            yield check
+
+    def _not_reached(self, failures: Sequence[Failure]) -> Iterator[Check]:
+        if not self._adverts:
             yield _note(
                 "announced",
-                f"{known.alias} is not announced on this network",
+                f"{self._known.alias} is not announced on this network",
                 "It is off, or on another network, or multicast DNS is blocked in between.",
             )
-        yield _failed("reach", most_significant(failures, is_announced=bool(adverts)))
-        return
-    try:
-        yield await _policy(connection)
-    finally:
-        await connection.close()
-    yield _window(adverts)
-    untried = list(addresses)[list(addresses).index(address) + 1 :]
-    async for check in _copies(client, known, address, untried[:COPY_PLACES]):
-        yield check
+        error = most_significant(failures, is_announced=bool(self._adverts))
+        connector, alias = self._client.connector, self._known.alias
+        if connector.has_path(self._known) and not isinstance(error, PinMismatch):
+            yield _note("reach", f"no address leads to it: {error}", error.advice)
+            return
+        if connector.via & PATH_ROUTES and not connector.has_path(self._known):
+            missing = no_settings(alias, in_order(PATH_ROUTES))
+            yield _note("settings", str(missing), missing.advice)
+        yield _failed("reach", error)
 
 
 async def _copies(

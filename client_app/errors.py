@@ -8,7 +8,16 @@ class Declined(PeerError):
 
 
 class BookError(PeerError):
-    """The file of paired devices cannot be read, trusted or written."""
+    """A file of this client, such as that of paired devices, cannot be read, trusted or written."""
+
+
+class ClientClosed(Unreachable):
+    """The client was closed while it was used, by another task."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the client was closed", advice="Close a client when no task uses it any more."
+        )
 
 
 class NotKnown(Unreachable):

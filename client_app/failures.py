@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from client_app.limits import REPORTED_FAILURES
-from peer.errors import Cause, HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
+from peer.errors import (
+    Cause,
+    Denied,
+    HandshakeFailed,
+    PeerError,
+    PinMismatch,
+    TimedOut,
+    Unreachable,
+)
 from peer.net.address import Address
 
 
@@ -67,11 +75,32 @@ def most_significant(failures: Sequence[Failure], *, is_announced: bool = False)
         advice = ""
     if not errors:
         return Unreachable(
-            "the device was not found on this network, and no address of it is stored",
+            "the device was not found on this network, and there is no other address to try",
             advice="Check that the device is on and on this network, or add an address with "
             "`handfast address`.",
         )
     return _combined(errors, advice)
+
+
+def of_all_routes(addresses: Sequence[PeerError], path: PeerError | None) -> PeerError:
+    """Combine the errors of the addresses with that of the path, which was tried last.
+
+    Another key is an alarm, wherever it answered. Otherwise the path decides the kind of error and
+    the advice, since it needs no address; what was tried before stays in the text.
+    """
+    if path is None:
+        return addresses[0] if addresses else Unreachable("there is no route to the device")
+    for error in (path, *addresses):
+        if isinstance(error, PinMismatch):
+            return error
+    texts = dict.fromkeys(str(one) for one in (*addresses, path))
+    text, advice = "; ".join(texts), path.advice
+    if isinstance(path, Denied):
+        return Denied(text, advice=advice)
+    if isinstance(path, TimedOut):
+        return TimedOut(text, advice=advice)
+    cause = path.cause if isinstance(path, Unreachable) else Cause.UNKNOWN
+    return Unreachable(text, advice=advice, cause=cause)
 
 
 def with_device(error: Unreachable | TimedOut, alias: str) -> PeerError:
@@ -81,6 +110,15 @@ def with_device(error: Unreachable | TimedOut, alias: str) -> PeerError:
     if isinstance(error, TimedOut):
         return TimedOut(text, advice=advice)
     return type(error)(text, advice=advice, cause=error.cause)
+
+
+def no_settings(alias: str, routes: str) -> Unreachable:
+    """Return the error for routes that need settings which this client does not have."""
+    return Unreachable(
+        f"{alias} cannot be reached by {routes}: this client has no settings for that",
+        advice="Connect to it once at one of its addresses, for example on its network; the device "
+        f"then hands them out. To see why it does not, run `handfast remote {alias} --refresh`.",
+    )
 
 
 def without_unusable(failures: Iterable[Failure]) -> list[Failure]:

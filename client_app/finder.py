@@ -26,6 +26,7 @@ from client_app.limits import (
 from client_app.shared_ids import SharedIds
 from peer.errors import PeerError
 from peer.net.address import resolve
+from peer.net.tasks import cancel_all
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert
@@ -148,8 +149,7 @@ class Finder:
                 changed.clear()
         finally:
             if upcoming is not None:
-                upcoming.cancel()
-                await asyncio.gather(upcoming, return_exceptions=True)
+                await cancel_all([upcoming])
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()
 
@@ -219,9 +219,11 @@ class Finder:
         try:
             while (left := until - loop.time()) > 0:
                 try:
-                    yield await asyncio.wait_for(anext(stream), left)
+                    async with asyncio.timeout(left):
+                        advert = await anext(stream)
                 except (TimeoutError, StopAsyncIteration):
                     return
+                yield advert
         finally:
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()

@@ -1,4 +1,4 @@
-"""The folder of the client's two files: its key and the list of devices."""
+"""The folder of the client's files: its key, the list of devices, and how to reach them."""
 
 import os
 from dataclasses import dataclass
@@ -33,3 +33,8 @@ class Home:
     def devices(self) -> Path:
         """The paired devices (JSON, 0600)."""
         return self.folder / "devices.json"
+
+    @property
+    def remote(self) -> Path:
+        """The settings for reaching devices from other networks (JSON, 0600)."""
+        return self.folder / "remote.json"

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from client_app.aliases import alias_taken, check_new_alias, same_alias
 from client_app.errors import BookError, NotKnown
@@ -43,15 +43,121 @@ _RESTORE: Final = (
 )
 
 
-class DeviceBook:
-    """The file. Each call reads it again, because another process may have changed it.
+class StoredFile:
+    """A file of this client, with mode 0600. It is replaced atomically, by one writer at a time.
 
     All methods raise `BookError` if the file cannot be read, trusted or written.
     """
 
+    is_secret: ClassVar[bool] = False
+    """Whether other users must not read the file either."""
+    content: ClassVar[str] = "fingerprints"
+    """The content in one word, for errors."""
+
     def __init__(self, path: Path, *, lock_seconds: float = LOCK_SECONDS) -> None:
         self.path = path
         self._lock_seconds = lock_seconds
+
+    def read(self) -> bytes | None:
+        """Return the content, or None if there is no file."""
+        try:
+            data, mode = read_own(self._target)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._cannot("read", error) from error
+        if mode & 0o022:
+            raise BookError(
+                f"{self.path} is writable by other users, so its {self.content} cannot be trusted",
+                advice=f"Check its content. If it is correct, run: chmod 600 {self.path}",
+            )
+        if self.is_secret and mode & 0o044:
+            raise BookError(
+                f"{self.path} is readable by other users, so its {self.content} are not secret",
+                advice=f"Remove it: rm {self.path}. handfast fetches the settings again.",
+            )
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Replace the file atomically: a reader sees the old content or the new.
+
+        Call it under `locked`.
+        """
+        path = self._target
+        try:
+            for orphan in path.parent.glob(f"{glob.escape(draft_prefix(path))}*"):
+                orphan.unlink()  # a writer was killed; this one holds the lock
+            atomic_write(path, data, is_secret=self.is_secret)
+        except OSError as error:
+            raise self._cannot("write", error) from error
+
+    def check_writable(self) -> None:
+        """Raise `BookError` if the file could not be written; called before a pairing starts."""
+        with self.locked():
+            self.read()
+            try:
+                check_writable(self._target)
+            except OSError as error:
+                raise self._cannot("write", error) from error
+
+    @property
+    def _target(self) -> Path:
+        """The file at the end of the links. Raises `BookError`."""
+        try:
+            return follow_own_links(self.path)
+        except OSError as error:
+            raise self._cannot("read", error) from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Exclude other writers, and create the folder. Reading needs no lock."""
+        path = self._target
+        lock = path.with_suffix(".lock")
+        try:
+            if path == self.path and not path.parent.is_dir():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                sync_folder(path.parent.parent)
+            descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise self._cannot("write", error) from error
+        try:
+            self._wait_for(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _wait_for(self, descriptor: int) -> None:
+        until = time.monotonic() + self._lock_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise BookError(
+                        f"{self.path} is locked by another program",
+                        advice="Try again when the other program has finished.",
+                    ) from None
+                time.sleep(_LOCK_POLL_SECONDS)
+            else:
+                return
+
+    def _cannot(self, verb: str, error: OSError) -> BookError:
+        advice = "Check the owner and free space of the folder, or use another folder (--home)."
+        if error.errno == errno.ELOOP:
+            advice = "Replace the link with the file, or give the folder of the file (--home)."
+        elif error.errno == errno.EROFS:
+            advice = "Use another folder (--home), or make this file system writable."
+        elif error.errno == errno.ENOENT and self.path.is_symlink():
+            advice = "It is a symbolic link. Create the folder of its target, or remove the link."
+        path = error.filename if error.errno in {errno.ELOOP, errno.EPERM} else self.path
+        return BookError(f"cannot {verb} {path}: {error.strerror or error}", advice=advice)
+
+
+class DeviceBook(StoredFile):
+    """The file. Each call reads it again, because another process may have changed it.
+
+    All methods raise `BookError` if the file cannot be read, trusted or written.
+    """
 
     def all(self) -> list[KnownDevice]:
         """All devices, sorted by alias."""
@@ -130,105 +236,30 @@ class DeviceBook:
         self.change(change)
         return edited[0] if edited else None
 
+    def check_writable(self) -> None:
+        """Raise `BookError` if the file could not be used or written."""
+        self._read()
+        super().check_writable()
+
     def change(self, edit: Callable[[dict[str, KnownDevice]], None]) -> None:
         """Read, edit and write under the lock. If `edit` raises, nothing is written."""
-        with self._locked():
+        with self.locked():
             book = self._read()
             before = dict(book)
             edit(book)
             if book != before:
-                self._write(book)
-
-    def check_writable(self) -> None:
-        """Raise `BookError` if the file could not be written; called before a pairing starts."""
-        with self._locked():
-            self._read()
-            try:
-                check_writable(self._target)
-            except OSError as error:
-                raise self._cannot("write", error) from error
-
-    # -- the file ---------------------------------------------------------------------------------
-
-    @property
-    def _target(self) -> Path:
-        """The file at the end of the links. Raises `BookError`."""
-        try:
-            return follow_own_links(self.path)
-        except OSError as error:
-            raise self._cannot("read", error) from error
+                self.write(book_bytes(book))
 
     def _read(self) -> dict[str, KnownDevice]:
-        try:
-            data, mode = read_own(self._target)
-        except FileNotFoundError:
+        data = self.read()
+        if data is None:
             return {}
-        except OSError as error:
-            raise self._cannot("read", error) from error
-        if mode & 0o022:
-            raise BookError(
-                f"{self.path} is writable by other users, so its fingerprints cannot be trusted",
-                advice=f"Check its content. If it is correct, run: chmod 600 {self.path}",
-            )
         try:
             return book_untrusted(data)
         except Malformed as error:
             raise BookError(
                 f"{self.path} cannot be used: {error}", advice=error.advice or _RESTORE
             ) from error
-
-    def _write(self, book: Book) -> None:
-        """Replace the file atomically: a reader sees the old content or the new."""
-        path = self._target
-        try:
-            for orphan in path.parent.glob(f"{glob.escape(draft_prefix(path))}*"):
-                orphan.unlink()  # a writer was killed; this one holds the lock
-            atomic_write(path, book_bytes(book))
-        except OSError as error:
-            raise self._cannot("write", error) from error
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        path = self._target
-        lock = path.with_suffix(".lock")
-        try:
-            if path == self.path and not path.parent.is_dir():
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                sync_folder(path.parent.parent)
-            descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise self._cannot("write", error) from error
-        try:
-            self._wait_for(descriptor)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _wait_for(self, descriptor: int) -> None:
-        until = time.monotonic() + self._lock_seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise BookError(
-                        f"{self.path} is locked by another program",
-                        advice="Try again when the other program has finished.",
-                    ) from None
-                time.sleep(_LOCK_POLL_SECONDS)
-            else:
-                return
-
-    def _cannot(self, verb: str, error: OSError) -> BookError:
-        advice = "Check the owner and free space of the folder, or use another folder (--home)."
-        if error.errno == errno.ELOOP:
-            advice = "Replace the link with the file, or give the folder of the file (--home)."
-        elif error.errno == errno.EROFS:
-            advice = "Use another folder (--home), or make this file system writable."
-        elif error.errno == errno.ENOENT and self.path.is_symlink():
-            advice = "It is a symbolic link. Create the folder of its target, or remove the link."
-        path = error.filename if error.errno in {errno.ELOOP, errno.EPERM} else self.path
-        return BookError(f"cannot {verb} {path}: {error.strerror or error}", advice=advice)
 
 
 def _keys_meant(text: str) -> set[str]:

@@ -26,6 +26,17 @@ SILENT_ATTEMPT_SECONDS: Final = 2.0  # silence after which an announced address 
 REPORTED_FAILURES: Final = 4  # failed addresses that an error lists
 DIAGNOSIS_SECONDS: Final = 6.0  # one address in `doctor`: a ClientHello and two retransmissions
 
+# Reaching a device from another network.
+REMOTE_FETCH_SECONDS: Final = 3.0  # fetching the settings after a pairing
+REMOTE_LINGER_SECONDS: Final = 0.25  # how long the end of a command waits for them, if due
+REMOTE_NOTED_SECONDS: Final = 3_600  # age at which settings that are the same are stored again
+REMOTE_RETRY_SECONDS: Final = 3_600  # after which a device that gave no settings is asked again
+REMOTE_SETTINGS_BYTES: Final = 8_192  # the settings of one device, encoded
+REMOTE_NUMBER: Final = 1 << 48  # a time or a revision in the file of settings
+REMOTE_FILE_BYTES: Final = 16 << 20  # the file with the settings of all devices
+REMOTE_ADDRESSES: Final = 8  # addresses that a device sends over the broker, to try as well
+BROKER_CHECK_SECONDS: Final = 5.0  # a name or a TCP port of a broker, in `doctor`
+
 # Calls. Each is the default of a `timeout`.
 CONNECT_SECONDS: Final = DefaultSeconds(60.0)  # a search, and a session; a slow path takes long
 REQUEST_SECONDS: Final = DefaultSeconds(30.0)  # a request, its queue, a new session, all blocks
@@ -40,6 +51,8 @@ SILENT_SECONDS: Final = 10.0  # a session silent for this long is pinged before 
 SESSION_RETRY_SECONDS: Final = 30.0  # the longest wait after one of them
 SESSION_REFUSALS: Final = 5  # refusals of a session until the request fails with that error
 PROBE_SECONDS: Final = 4.0  # the answer to a ping: one lost datagram and its retransmission
+PATH_PROBE_SECONDS: Final = 8.0  # and over a path, which may be getting new carriers
+PATH_GRACE_SECONDS: Final = 75.0  # while something is awaited; a path without carriers ends at 60
 PROBE_ROUND_TRIPS: Final = 3  # round trips that it may take, if that is longer
 OBSERVE_PING_SECONDS: Final = 15.0  # silence in an observation until a ping (RFC 8085 §3.5)
 OBSERVE_GRACE_SECONDS: Final = 3.0  # time after a notification's Max-Age until a ping
@@ -80,3 +93,8 @@ DEMO_STOP_SECONDS: Final = 5.0  # the end of a process after each signal
 
 COPY_PLACES: Final = 4  # addresses of a device at which `doctor` looks for a copy of it
 COPY_ROUNDS: Final = 2  # of the comparison of two devices with one key, by their session tickets
+
+# Tunnels.
+LOOPBACK: Final = "127.0.0.1"  # where a tunnel listens unless another address is given
+STREAM_PINGS: Final = 3  # signs of life of a device that does not answer on a stream
+COPIED_BYTES: Final = 65_536  # between a stream and standard input and output, at a time

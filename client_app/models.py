@@ -27,6 +27,8 @@ __all__ = [
     "Paired",
     "Permission",
     "Policy",
+    "RemoteServer",
+    "RemoteView",
     "ResourceLink",
     "Resources",
     "Role",
@@ -50,6 +52,9 @@ class Whoami:
         conditional: actions that depend on the time, the network or the request.
         until: end of the access in seconds since 1970, or None.
         now: the device's clock in seconds since 1970, or None if the device does not tell it.
+        route: how this client is connected, as it knows itself: `lan`, `address`, `direct` or
+            `relay`; empty if it was not asked over a session of `Device`.
+        address: the address of the device, or of its relay, `HOST:PORT`; it can change on a path.
     """
 
     user: str
@@ -61,6 +66,8 @@ class Whoami:
     until: int | None = None
     conditional: tuple[str, ...] = ()
     now: int | None = None
+    route: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,47 @@ class DiscoveredDevice:
     added: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteServer:
+    """A broker or a relay, without its password. `pinned`: its key is pinned, not its name."""
+
+    url: str
+    username: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteView:
+    """The settings of this client for reaching a device from other networks, without secrets.
+
+    Attributes:
+        device: the alias of the device.
+        stored: whether there are settings; if not, the fields of their content are empty.
+        brokers, relays: the servers, the one to use first at the beginning.
+        stun: STUN servers, `HOST:PORT` each.
+        prefix: the beginning of the topics at the brokers.
+        revision: the revision of the settings.
+        outdated: whether the device has stated another revision since.
+        fetched: when the settings were received, in seconds since 1970, or None.
+        asked: when the device was last asked for them, or None.
+        last_route: how the last session was opened: address, direct, relay; empty if unknown.
+        address: the address at which the device answered last, or empty.
+    """
+
+    device: str
+    stored: bool = False
+    brokers: tuple[RemoteServer, ...] = ()
+    relays: tuple[RemoteServer, ...] = ()
+    stun: tuple[str, ...] = ()
+    prefix: str = ""
+    revision: int = 0
+    outdated: bool = False
+    fetched: int | None = None
+    asked: int | None = None
+    last_route: str = ""
+    address: str = ""
 
 
 class CheckResult(StrEnum):
@@ -307,3 +355,19 @@ class Events:
     head: int
     digest: str
     events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The names of the TCP services of a device that this client may use, sorted."""
+
+    services: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTunnel:
+    """A local port whose connections go to a service of a device."""
+
+    service: str
+    host: str
+    port: int

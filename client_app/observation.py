@@ -19,14 +19,18 @@ import aiocoap
 
 from client_app.content import Gap, Reply
 from client_app.deadline import Deadline, waiting_for
+from client_app.errors import ClientClosed
 from client_app.exchange import find_cause, reply_of
 from client_app.limits import (
     OBSERVE_GRACE_SECONDS,
+    PATH_GRACE_SECONDS,
+    PATH_PROBE_SECONDS,
     PROBE_ROUND_TRIPS,
     PROBE_SECONDS,
     SESSION_REFUSALS,
 )
 from client_app.retries import OnNote, Retries
+from client_app.routes import is_path
 from peer.errors import (
     DeviceFailed,
     ObservationEnded,
@@ -115,12 +119,23 @@ class Sessions(Protocol):
 async def responds(connection: CoapsConnection, step: "asyncio.Future[T] | None" = None) -> bool:
     """Return whether the device answers a ping, or whether `step` is done meanwhile.
 
-    On a slow path, the answer may take as long as it took to connect.
+    On a slow network, the answer may take as long as it took to connect. A path gets new carriers
+    when this machine changes its network, and the session continues; so a device behind a path has
+    more time. While a request, an observation or a stream is open, the path itself ends the session
+    if it gets no carriers.
     """
-    seconds = max(PROBE_SECONDS, PROBE_ROUND_TRIPS * connection.round_trip_seconds)
+    once = max(PROBE_SECONDS, PROBE_ROUND_TRIPS * connection.round_trip_seconds)
+    seconds = once
+    if is_path(connection):
+        seconds = max(once, PATH_GRACE_SECONDS if connection.is_in_use else PATH_PROBE_SECONDS)
+    until = asyncio.get_running_loop().time() + seconds
     with waiting_for("checking whether the device still responds", seconds=seconds):
-        has_answered = await connection.ping(timeout=seconds)
-    return has_answered or (step is not None and step.done())
+        while not await connection.ping(timeout=once):
+            if step is not None and step.done():
+                return True
+            if not connection.is_open or asyncio.get_running_loop().time() >= until:
+                return False
+    return True
 
 
 class States:
@@ -199,6 +214,8 @@ class States:
                 if refusals:
                     continue
                 raise ObservationEnded("the device ended the observation")
+            except ClientClosed:
+                raise
             except (Unreachable, TimedOut, RequestFailed, DeviceFailed) as error:
                 was_closed = connection is not None and not connection.is_open
                 silent = connection.silent_seconds if connection is not None else 0.0

@@ -15,7 +15,7 @@ All of this happens within the timeout of the call (see `client_app.deadline`).
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import aiocoap
@@ -23,7 +23,7 @@ from aiocoap.numbers.codes import Code
 
 from client_app.content import Body, Format, Gap, Reply, encoded
 from client_app.deadline import Deadline, seconds_left, waiting_for
-from client_app.exchange import ME, find_cause, reply_of, request_for
+from client_app.exchange import ME, ask, find_cause, reply_of, request_for
 from client_app.limits import (
     BUSY_REPEATS,
     OBSERVE_PING_SECONDS,
@@ -71,6 +71,7 @@ class DeviceSession:
         reconnect: opens another connection to the same key.
         limits: the limits of the device; requests beyond `requests_per_session` wait.
         random: returns a number from 0 to 1, for waits of several clients that end apart.
+        on_connection: called with this object for each connection, also the first.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class DeviceSession:
         *,
         limits: Limits = DEFAULT_LIMITS,
         random: Callable[[], float] = _random.random,
+        on_connection: Callable[["DeviceSession"], None] = lambda _session: None,
     ) -> None:
         self.connection = connection
         self.alias = alias
@@ -90,6 +92,8 @@ class DeviceSession:
         self._places = asyncio.Semaphore(limits.requests_per_session)
         self._is_unused = True
         self._suspect: CoapsConnection | None = None
+        self._on_connection = on_connection
+        on_connection(self)
 
     async def request(
         self,
@@ -226,6 +230,14 @@ class DeviceSession:
         reply = await self.request(Code.GET, "/".join(ME), timeout=timeout)
         return me_untrusted(reply.payload).whoami
 
+    async def get_beside(self, path: Sequence[str]) -> bytes:
+        """Read a resource once over the present connection, beside the requests of the user.
+
+        It waits for a place among them, and replaces no connection. Raises what `ask` raises.
+        """
+        async with self._places:
+            return await ask(self.connection, Code.GET, path, timeout=REQUEST_SECONDS)
+
     def observe(
         self,
         path: str,
@@ -285,6 +297,7 @@ class DeviceSession:
     async def _replaced(self) -> CoapsConnection:
         await self.connection.close()
         self.connection = await self._reconnect()
+        self._on_connection(self)
         return self.connection
 
 

@@ -31,25 +31,31 @@ class SharedIds:
         self._shared: BoundedDict[str, bool] = BoundedDict(ADVERTS)
 
     def others(self, advert: Advert) -> list[Advert]:
-        """Take an announcement; return the last ones of other devices with the same ID."""
+        """Take an announcement; return the last ones of other devices with the same ID.
+
+        An announcement without digits can be of any of them; then all devices are returned.
+        """
         key = advert.device_id
         if not advert.is_present:
             if not advert.interface:  # gone from all links; which of two devices left is unknown
                 self._heard.pop(key, None)
                 self._shared.pop(key, None)
             return []
-        if not advert.start:
-            return []
-        now = self._now()
+        now, is_shared = self._now(), key in self._shared
         heard = self._heard.setdefault(key, BoundedDict(SHARED_ID_STARTS))
-        heard[advert.start] = (now, advert)
-        recent = MAX_TTL_SECONDS if key in self._shared else SHARED_ID_SECONDS
+        if advert.start:
+            heard[advert.start] = (now, advert)
+        recent = [
+            (start, one)
+            for start, (at, one) in heard.items()
+            if now - at < (MAX_TTL_SECONDS if is_shared else SHARED_ID_SECONDS)
+        ]
+        if not advert.start:
+            return [one for _, one in recent] if is_shared else []
         others = [
             one
-            for start, (at, one) in heard.items()
-            if start != advert.start
-            and now - at < recent
-            and not {*one.addresses} & {*advert.addresses}
+            for start, one in recent
+            if start != advert.start and not {*one.addresses} & {*advert.addresses}
         ]
         if others:
             self._shared[key] = True

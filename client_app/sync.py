@@ -14,7 +14,7 @@ The work is done by an event loop in a thread of its own, from the first call to
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -36,6 +36,7 @@ from client_app.finder import Look
 from client_app.limits import (
     CONNECT_SECONDS,
     LIST_SECONDS,
+    LOOPBACK,
     OBSERVE_PING_SECONDS,
     REQUEST_SECONDS,
 )
@@ -149,6 +150,7 @@ class Device(_Wrapper[device.Device]):
     patch = _blocking(device.Device.patch)
     delete = _blocking(device.Device.delete)
     whoami = _blocking(device.Device.whoami)
+    services = _blocking(device.Device.services)
     close = _blocking(device.Device.close)
 
     @property
@@ -160,6 +162,31 @@ class Device(_Wrapper[device.Device]):
     def address(self) -> str:
         """The address of the present session, `HOST:PORT`."""
         return self.wrapped.address
+
+    @property
+    def route(self) -> str:
+        """How the present session reaches the device; see `client_app.device.Device.route`."""
+        return self.wrapped.route
+
+    def tunnel(
+        self,
+        service: str,
+        *,
+        port: int = 0,
+        host: str = LOOPBACK,
+        timeout: float | None = REQUEST_SECONDS,
+        on_note: OnNote | None = None,
+    ) -> int:
+        """Forward connections to a local port to a TCP service of the device; return the port.
+
+        `on_note` is called in the thread of the event loop and must return immediately. See
+        `client_app.device.Device.tunnel`.
+        """
+        return self.loop.call(
+            self.wrapped.tunnel(
+                service, port=port, host=host, timeout=timeout, on_note=on_note or _log.warning
+            )
+        )
 
     @property
     def iam(self) -> Administration:
@@ -247,8 +274,9 @@ class Client(_Wrapper[client.Client]):
         home: Path | str | None = None,
         interfaces: Sequence[str] | None = None,
         look: Look | None = None,
+        via: str | Iterable[str] | None = None,
     ) -> None:
-        self.wrapped = client.Client(home=home, interfaces=interfaces, look=look)
+        self.wrapped = client.Client(home=home, interfaces=interfaces, look=look, via=via)
 
     def __enter__(self) -> Self:
         return self

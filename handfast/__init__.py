@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from client_app.client import Client
     from client_app.content import Format, Gap, Reply
     from client_app.device import Device
-    from client_app.errors import BookError, Declined, NotKnown
+    from client_app.errors import BookError, ClientClosed, Declined, NotKnown
     from client_app.models import (
         Condition,
         Event,
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     )
     from peer.fingerprint import Fingerprint
     from peer.net.adverts import Advert
+    from peer.remote.errors import BrokerError, CarrierError, ServerFailure
 else:  # hidden from type checkers, for which any name would exist
     import importlib
     import sys
@@ -79,7 +80,7 @@ else:  # hidden from type checkers, for which any name would exist
         "client_app.client": "Client",
         "client_app.content": "Format Gap Reply",
         "client_app.device": "Device",
-        "client_app.errors": "BookError Declined NotKnown",
+        "client_app.errors": "BookError ClientClosed Declined NotKnown",
         "client_app.models": (
             "Condition Event Events Invitation Invite KnownDevice Paired Permission Policy "
             "Role Statement User UserKey Whoami Window"
@@ -94,6 +95,7 @@ else:  # hidden from type checkers, for which any name would exist
         ),
         "peer.fingerprint": "Fingerprint",
         "peer.net.adverts": "Advert",
+        "peer.remote.errors": "BrokerError CarrierError ServerFailure",
     }
     _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -120,8 +122,11 @@ __all__ = [
     "Administration",
     "Advert",
     "BookError",
+    "BrokerError",
+    "CarrierError",
     "Cause",
     "Client",
+    "ClientClosed",
     "Comparison",
     "Condition",
     "Declined",
@@ -157,6 +162,7 @@ __all__ = [
     "Reply",
     "RequestFailed",
     "Role",
+    "ServerFailure",
     "SessionFailed",
     "Statement",
     "TimedOut",

@@ -1,8 +1,8 @@
 """Refuse to start if other code has taken the name of a package of this distribution.
 
 `peer` and `iam` are generic names. Python imports the first module of a name that it finds, so a
-`peer.py` beside a script, or another distribution with a package `iam`, takes the place of ours.
-Each of our packages names handfast in its first lines.
+`peer.py` beside a script, or another distribution with a package `iam`, takes the place of
+handfast's. Each package of handfast names handfast in its first lines.
 """
 
 import sys
@@ -57,7 +57,7 @@ def _check_packages() -> None:
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    """What Python would import, or has imported, under a name."""
+    """Return the module that Python would import, or has imported, under a name."""
     try:
         return find_spec(name)
     except ValueError:  # it is imported, and does not say from where

@@ -36,13 +36,24 @@ def command(
     def edit(one: KnownDevice) -> KnownDevice:
         if remove:
             left = [place for place in one.addresses if named and _canonical(place) not in named]
-            return replace(one, addresses=tuple(left))
+            gone = {_with_port(place, one.port) for place in named or one.addresses}
+            last = "" if _with_port(one.last_seen, one.port) in gone else one.last_seen
+            return replace(one, addresses=tuple(left), last_seen=last)
         return replace(one, addresses=tuple(dict.fromkeys((*one.addresses, *named))))
 
     changed = book.update(known.fingerprint, edit)
     if changed is None:
         raise NotKnown(f"{device} has just been removed by another command")
     return changed
+
+
+def _with_port(place: str, port: int) -> str:
+    """An address with its port; without one it has that of the device."""
+    try:
+        found = HostPort.parse(place)
+    except UsageError:
+        return place
+    return str(replace(found, port=found.port or port))
 
 
 def _canonical(place: str) -> str:

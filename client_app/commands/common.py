@@ -83,14 +83,26 @@ class Verb(_SharedOptions):
             ctx.exit(code)
 
 
-class NetworkVerb(Verb):
-    """A verb that talks to a device. It has `--timeout`, which the command line applies."""
+class TimedVerb(Verb):
+    """A verb that uses a network. It has `--timeout`, which the command line applies."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own parameters, --timeout, the shared options, and --help."""
         own = super().get_params(ctx)
         at = next(number for number, one in enumerate(own) if one in SHARED_OPTIONS)
-        return [*own[:at], _TIMEOUT, *own[at:]]
+        return [*own[:at], *self.network_options(), *own[at:]]
+
+    def network_options(self) -> Sequence[click.Option]:
+        """The options of the network."""
+        return [_TIMEOUT]
+
+
+class NetworkVerb(TimedVerb):
+    """A verb that talks to a paired device. It has `--timeout` and `--via`."""
+
+    def network_options(self) -> Sequence[click.Option]:
+        """The options of the network, and of the routes to the device."""
+        return [*super().network_options(), _VIA]
 
 
 class Family(_SharedOptions, click.Group):
@@ -187,6 +199,13 @@ _TIMEOUT: Final = click.Option(
 )
 
 _shared_option = partial(click.Option, expose_value=False, callback=_store)
+
+_VIA: Final = _shared_option(
+    ["--via"],
+    metavar="ROUTES",
+    help="Use only these routes to the device: lan, address, direct, relay, separated by commas.  "
+    "[default: all]",
+)
 
 SHARED_OPTIONS: Final[Sequence[click.Option]] = (
     _shared_option(["--json"], is_flag=True, help="Print JSON, schema 1."),

@@ -61,9 +61,10 @@ async def command(  # noqa: PLR0917 - click passes them by name
 ) -> Invitation:
     """Create an invite to a device: a text with which its recipient becomes the user NAME.
 
-    The recipient passes it to `handfast pair`, from any network. Treat an invite like a password
-    and send it over a private channel: anyone who obtains it can use it. It cannot be shown again.
-    If --until is in the past, you are asked to confirm.
+    The recipient passes it to `handfast pair`, where an address of the device can be reached: an
+    invite does not use the device's broker. Treat it like a password and send it over a private
+    channel: anyone who obtains it can use it. It cannot be shown again. If --until is in the past,
+    you are asked to confirm.
     """
     await invocation.agreed_to_times(end=ends, yes=yes)
     async with invocation.client() as client:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from client_app.client import Client
     from client_app.known_devices import DeviceBook
+    from client_app.remote_settings import RemoteBook
 
 
 @dataclass(slots=True)
@@ -28,6 +29,8 @@ class Invocation:
     verbose: int = 0
     folder: str = ""
     interfaces: tuple[str, ...] = ()
+    via: str = ""
+    """The routes to use, separated by commas; empty for all."""
     raw: bool = field(default=False)
     device: str = field(default="")
     """The DEVICE argument of a group of verbs."""
@@ -54,6 +57,13 @@ class Invocation:
         from client_app.known_devices import DeviceBook  # noqa: PLC0415 - see above
 
         return DeviceBook(self.home.devices)
+
+    @property
+    def remote_book(self) -> "RemoteBook":
+        """The file of settings for reaching devices from other networks; uses no network."""
+        from client_app.remote_settings import RemoteBook  # noqa: PLC0415 - see above
+
+        return RemoteBook(self.home.remote)
 
     def only_device(self) -> str:
         """The alias of the only paired device. Raises `UsageError` if there is not exactly one."""
@@ -87,7 +97,9 @@ class Invocation:
         """Create a client; use it in `async with`."""
         from client_app.client import Client  # noqa: PLC0415 - see above
 
-        return Client(home=self.home.folder, interfaces=self.interfaces or None)
+        return Client(
+            home=self.home.folder, interfaces=self.interfaces or None, via=self.via or None
+        )
 
     async def agreed_to_times(
         self,

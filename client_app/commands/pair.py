@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from client_app.commands.common import NetworkVerb
+from client_app.commands.common import TimedVerb
 from client_app.commands.invocation import Invocation
 from client_app.limits import INPUT_BYTES
 from client_app.models import Paired
@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from client_app.pairing.ceremony import Comparison, FoundDevice
 
 STANDARD_INPUT: Final = "-"
+_CLOSING: Final = (
+    "fetching the settings for other networks"  # which the end of the client waits for
+)
 
 
-@click.command(cls=NetworkVerb, epilog="handfast pair kitchen --name anna")
+@click.command(cls=TimedVerb, epilog="handfast pair kitchen --name anna")
 @click.argument("words", metavar="[TARGET]", nargs=-1)
 @click.option("--name", default="", metavar="ME", help="Your user name on the device.")
 @click.option("--role", default="", help="Role to request, not above that of the window.")
@@ -88,9 +91,9 @@ def command(  # noqa: PLR0917 - click passes them by name
     exactly one device on this network is open for pairing.
 
     TARGET can also be a label (the text of its QR code, HANDFAST:1:…, or a picture of it) or an
-    invite (HANDFAST:I:…). An invite works from any network, and no one has to be at the device.
-    Give `-` to read either from standard input, so that it appears neither in the shell's history
-    nor in the list of processes.
+    invite (HANDFAST:I:…). An invite works wherever an address of the device can be reached, and no
+    one has to be at the device. Give `-` to read either from standard input, so that it appears
+    neither in the shell's history nor in the list of processes.
 
     handfast chooses the strongest method that both sides support, asks for what the method needs,
     and prints what it has proved. If the device already knows this client, nothing changes, and a
@@ -202,6 +205,7 @@ async def _redeemed(
         done = await client.redeem(
             invite, alias=alias, expect=expect, on_note=invocation.screen.warn
         )
+        invocation.screen.progress(_CLOSING)
     invocation.screen.say("the device has proved the key that the invite names:")
     # With one leading space, a fingerprint just fits into 80 columns.
     invocation.screen.say(f" {done.device.fingerprint.grouped}")
@@ -232,6 +236,7 @@ async def _paired(invocation: Invocation, target: str, options: PairOptions) -> 
                 on_note=screen.warn,
                 on_device=found.append,
             )
+            screen.progress(_CLOSING)
     finally:
         screen.done()
     if done.is_new and not invocation.json:

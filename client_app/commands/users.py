@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,16 @@ import click
 from client_app.commands.common import Family, NetworkVerb, yes_option
 from client_app.commands.device_argument import family_of_device
 from client_app.commands.invocation import Invocation
-from client_app.limits import LIST_SECONDS
-from client_app.terminal.render_administration import Removed, Users
+from client_app.limits import LIST_SECONDS, USERS_PAGE
+from client_app.terminal.render_administration import Removed, UsersPage
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
 from peer.terminal.durations import TIME_EXAMPLES
 from peer.terminal.param_types import Time
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from client_app.administration import Change
     from client_app.models import User
 
@@ -34,12 +37,27 @@ def command() -> None:
 
 @command.command("list", cls=NetworkVerb, epilog="handfast users kitchen list --json")
 @click.pass_obj
-async def list_(invocation: Invocation) -> Users:
-    """List the users of the device."""
-    seconds = invocation.seconds_left(LIST_SECONDS)
-    async with invocation.client() as client:
+async def list_(invocation: Invocation) -> AsyncIterator[UsersPage]:
+    """List the users of the device. Each page is printed before the next one is requested."""
+    from client_app.deadline import Deadline  # noqa: PLC0415 - slow; see `invocation`
+
+    table, number = UsersPage.new_table(), 0
+    left = invocation.seconds_left()
+    async with Deadline(left, stated=invocation.timeout), invocation.client() as client:
         iam = (await client.connect(invocation.device)).iam
-        return Users(tuple([user async for user in iam.each_user(timeout=seconds)]))
+        page: list[User] = []
+        each = iam.each_user(timeout=invocation.seconds_left(LIST_SECONDS))
+        async with aclosing(each) as users:
+            async for user in users:
+                page.append(user)
+                if len(page) == USERS_PAGE:
+                    yield UsersPage(number, tuple(page), table)
+                    number, page = number + 1, []
+        if page:
+            yield UsersPage(number, tuple(page), table)
+            number += 1
+        if invocation.json or not number:
+            yield UsersPage(number, (), table)
 
 
 @command.command("show", cls=NetworkVerb, epilog="handfast users kitchen show anna")

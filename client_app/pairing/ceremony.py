@@ -49,6 +49,7 @@ from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.connection import CoapsConnection
 from peer.net.notifications import NotificationStream
+from peer.net.tasks import cancel_all
 from peer.pairing.binding import Channel
 from peer.pairing.errors import OPEN_THE_WINDOW, Mismatch
 from peer.pairing.sides import ClientSide, Session, Terms
@@ -203,9 +204,7 @@ class Ceremony:
                 error.advice = f"The pairing window has closed. {OPEN_THE_WINDOW}"
             raise
         finally:
-            for one in (ours, theirs):
-                one.cancel()
-            await asyncio.gather(ours, theirs, return_exceptions=True)
+            await cancel_all((ours, theirs))
 
     async def finish(self, side: ClientSide, started: Started) -> Registration:
         """Send the confirmation and verify the device's.

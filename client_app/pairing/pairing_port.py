@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from client_app.connection_attempts import Candidate, ConnectionAttempts
 from client_app.connector import Connector, resolved
+from client_app.errors import ClientClosed
 from client_app.finder import candidates
 from client_app.host_port import PAIRING_PORT, REGULAR_PORT
 from client_app.pairing.ceremony import Ceremony
@@ -49,9 +50,11 @@ async def connect_pairing_port(
         sources.append(connector.finder.pairing(target.pinned.device_id, heard))
     attempts = ConnectionAttempts(search.connect, limits=limits)
     try:
-        connection = await attempts.run(sources)
+        connection = await connector.until_closed(attempts.run(sources))
     except PinMismatch as error:
         raise connector.mismatch(error) from None
+    except ClientClosed:
+        raise
     except Unreachable as error:
         if attempts.tried or not (heard or target.host):
             raise error from None

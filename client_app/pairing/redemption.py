@@ -1,4 +1,4 @@
-"""Redeeming an invite: pairing by one text, from any network (protocol §6).
+"""Redeeming an invite: pairing by one text, at any address of the device (protocol §6).
 
 The invite contains the device's fingerprint. That key is pinned before the first connection, so the
 token is sent to no other device, whatever answers at the addresses that the invite names. Redeeming
@@ -53,6 +53,10 @@ if TYPE_CHECKING:
     from peer.pairing.invite import InviteToken
 
 METHOD: Final = "invite"
+_NO_PATH: Final = (
+    "An invite leads to the addresses of the device, not to a path over its broker. On another "
+    "network, join that of the device, or ask for an invite with an address that is reachable here."
+)
 _log = logging.getLogger(__name__)
 
 ConnectInvited = Callable[[], Awaitable[CoapsConnection]]
@@ -211,7 +215,11 @@ class Redemption:
 
     async def _connect(self) -> None:
         await self._disconnect()
-        self._open = await self._connect_invited()
+        try:
+            self._open = await self._connect_invited()
+        except (Unreachable, TimedOut) as error:
+            error.advice = f"{error.advice} {_NO_PATH}"
+            raise
 
     async def _disconnect(self) -> None:
         gone, self._open = self._open, None

@@ -76,7 +76,7 @@ async def resolve_target(
 
 
 async def _resolved_host(text: str, adverts: Sequence[Advert]) -> Target:
-    """The target if the text is the name of a host that can be resolved. Raises `Unreachable`."""
+    """The target if the text names a host that can be resolved. Raises as `host_target` does."""
     found = host_target(text, adverts)
     try:
         await resolve(found.host_ports[0].host, PAIRING_PORT)
@@ -211,10 +211,15 @@ def announced_host_ports(adverts: Sequence[Advert], *, most: int) -> list[HostPo
 
 
 def host_target(text: str, adverts: Sequence[Advert]) -> Target:
-    """The target if the text is a host name. Raises `Unreachable`."""
+    """The target if the text is a host name.
+
+    Raises `Unreachable`, or `UsageError` if the text cannot be the name of a device either.
+    """
     try:
         parsed = HostPort.parse(text)
     except UsageError:
+        if "." in text or ":" in text:  # which no name of a device has
+            raise
         raise not_seen(text, adverts) from None
     return Target((HostPort(parsed.host, PAIRING_PORT),))
 

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,17 +32,22 @@ _PALE: Final = 128  # grey levels between the lightest and the darkest part of a
 def picture_path(text: str) -> Path | None:
     """The path, if the text has the form of a picture's path or its `file:` URL; else None.
 
-    The file may be missing or unreadable.
+    A path with a slash, which no device has in its name, may lead to a file of any name. Otherwise
+    the file may be missing or unreadable.
     """
     if text[:5].lower() == "file:":
         url = urlsplit(text)
         return Path(unquote(url.path)) if url.netloc in {"", "localhost"} else None
     path = Path(text)
-    return path if path.suffix.lower() in PICTURE_SUFFIXES else None
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return path
+    with suppress(OSError, ValueError):  # a text that is too long for a name, for example
+        return path if "/" in text and path.is_file() else None
+    return None
 
 
 def is_picture(text: str) -> bool:
-    """Whether the text has the form of a picture's path. The file may be missing or unreadable."""
+    """Whether the text has the form of a picture's path; see `picture_path`."""
     return picture_path(text) is not None
 
 

@@ -26,6 +26,12 @@ NEXT_STEPS: dict[type, str | Callable[[Any], str]] = {}
 raw_bytes: dict[type, Callable[[Any], bytes]] = {}
 """The bytes that `--raw` prints, by the type of the result; modules add those of their types."""
 
+parts: dict[type, Callable[[Any, bool], str]] = {}
+"""The text of a part of a result, as JSON or for people, by its type; modules add theirs.
+
+An empty text stands for an empty result.
+"""
+
 lists: dict[type, Callable[[Any], str]] = {}
 """The text of a list of values, by their type; modules that register types add theirs."""
 
@@ -91,7 +97,10 @@ def _(value: bytes) -> str:
 
 def put_out(value: object, screen: Screen, *, is_json: bool, is_raw: bool) -> None:
     """Print a result to stdout and flush it, since a pipe may be waiting for it."""
-    if is_raw and (raw := raw_bytes.get(type(value))) is not None:
+    part = parts.get(type(value))
+    if part is not None and (text := part(value, is_json)):
+        click.echo(text, nl=False)
+    elif is_raw and (raw := raw_bytes.get(type(value))) is not None:
         click.echo(raw(value), nl=False)
     elif is_json and not isinstance(value, bytes):
         click.echo(json_line(as_json(value)))

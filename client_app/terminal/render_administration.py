@@ -9,22 +9,32 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from client_app.models import Event, Invitation, Invite, Permission, Role, User, UserKey, Window
-from client_app.terminal.render import NEXT_STEPS, as_json, as_text, plain
+from client_app.terminal.render import NEXT_STEPS, as_json, as_text, json_line, parts, plain
 from peer.digit_groups import in_groups
 from peer.identity import Fingerprint
 from peer.terminal.durations import format_duration, format_time
 from peer.terminal.event_lines import event_lines
-from peer.terminal.layout import counted, table
-from peer.terminal.text import on_one_line
+from peer.terminal.layout import PagedTable, counted, table
+from peer.terminal.text import json_text, on_one_line
 
 _ID_DIGITS = 8  # of an invite; enough to name it
 
 
 @dataclass(frozen=True, slots=True)
-class Users:
-    """The result of `users DEVICE`."""
+class UsersPage:
+    """A part of the result of `users DEVICE`, which begins before all users are known.
 
+    `number` counts the parts from 0, and the last part has no users. All share the table.
+    """
+
+    number: int
     users: tuple[User, ...]
+    table: PagedTable
+
+    @staticmethod
+    def new_table() -> PagedTable:
+        """Return the table for the parts of one result."""
+        return PagedTable(("USER", "ROLE", "KEYS", "LAST SEEN", "ACCESS"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class Removed:
 
 
 NEXT_STEPS |= {
-    Users: "The device has no users that you may see.",
+    UsersPage: "The device has no users that you may see.",
     Roles: "The device has no roles that you may see.",
     Invites: "No invite can be used now. `handfast invite DEVICE NAME` creates one.",
 }
@@ -99,18 +109,31 @@ def _(value: Event) -> dict[str, object]:
 
 
 @as_text.register
-def _(value: Users) -> str:
-    rows = (
-        (
-            user.name,
-            user.role,
-            _keys(user),
-            format_time(user.last_seen) if user.last_seen is not None else "-",
-            ", ".join(_limits(user)) or "-",
-        )
-        for user in value.users
+def _(_value: UsersPage) -> str:
+    return ""  # printed as a part; without users there is nothing to print
+
+
+def _users_part(value: UsersPage, is_json: bool) -> str:
+    if is_json:
+        begin = json_line({"users": []}).removesuffix("]}") if value.number == 0 else ""
+        if not value.users:
+            return f"{begin}]}}\n"
+        rows = (json_text(plain(asdict(user)), ascii_only=True) for user in value.users)
+        return begin + (", " if value.number else "") + ", ".join(rows)
+    return "".join(f"{line}\n" for line in value.table.lines(map(_user_cells, value.users)))
+
+
+parts[UsersPage] = _users_part
+
+
+def _user_cells(user: User) -> tuple[str, ...]:
+    return (
+        user.name,
+        user.role,
+        _keys(user),
+        format_time(user.last_seen) if user.last_seen is not None else "-",
+        ", ".join(_limits(user)) or "-",
     )
-    return "\n".join(table(rows, headers=("USER", "ROLE", "KEYS", "LAST SEEN", "ACCESS")))
 
 
 @as_text.register

@@ -6,14 +6,14 @@ Importing this module registers these types with `render`.
 from __future__ import annotations
 
 from dataclasses import asdict
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from client_app.host_port import HostPort
 from client_app.models import DiscoveredDevice, OwnKey, Paired, Resources, Whoami
 from client_app.terminal import render_known_devices  # noqa: F401 - registers the rendering of devices
 from client_app.terminal.render import NEXT_STEPS, as_json, as_text, lists
 from client_app.terminal.render_replies import FORMATS
+from client_app.terminal.render_routes import ROUTE_WORDS
 from peer.digit_groups import in_groups
 from peer.terminal.durations import format_time
 from peer.terminal.layout import fields, table
@@ -21,14 +21,6 @@ from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_PATHS: Final = MappingProxyType(
-    {
-        "local": "local: the device sees this client on its own network",
-        "remote": "remote: the device sees this client behind a router, a forwarded port or a VPN",
-    }
-)
-
 
 NEXT_STEPS[Resources] = "The device has no resources that you may see."
 
@@ -129,7 +121,7 @@ def _(value: Whoami) -> str:
         ("user", value.user),
         ("role", f"{value.role}, {until}"),
         *_key_fields(value),
-        ("path", _PATHS.get(value.path, value.path)),
+        ("path", _path(value)),
         ("may", ", ".join(value.actions) or "nothing"),
     ]
     if value.conditional:
@@ -137,6 +129,13 @@ def _(value: Whoami) -> str:
         conditions = "at other times, from other places, or for some requests only"
         pairs.append(("also", f"{sometimes} ({conditions})"))
     return "\n".join(fields(pairs))
+
+
+def _path(value: Whoami) -> str:
+    """How this client is connected: the route that it knows, else the word of the device."""
+    route = value.route or value.path
+    address = f" ({value.address})" if value.address else ""
+    return f"{ROUTE_WORDS.get(route, route)}{address}"
 
 
 def _key_fields(value: Whoami) -> list[tuple[str, str]]:

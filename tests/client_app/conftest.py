@@ -10,9 +10,12 @@ from client_app.device import Device
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.discovery import Advert
+from tests.kit.adverts import no_adverts
 from tests.kit.board import Board
+from tests.kit.paths_to_board import PathsToBoard
 from tests.kit.shell import Shell
 from tests.kit.threads import BoardThread, DeviceThread
+from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 
 @pytest.fixture(scope="session")
@@ -67,13 +70,29 @@ async def new_client(home: Path) -> AsyncIterator[Make]:
 
 
 @pytest.fixture
-async def paired(board: Board, new_client: Make) -> Client:
+async def paired(board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch) -> Client:
     """A client that is paired with the board under the alias `kitchen`."""
+    monkeypatch.setattr("client_app.remote_refresh.REMOTE_FETCH_SECONDS", TIMEOUT_SECONDS)
     await board.open()
     board.answers.put_nowait(True)
     client = new_client(board)
     await client.pair(expect=board.fingerprint)
+    # The settings for other networks are fetched in the background, over a session of their own.
+    await until(lambda: client.remote.find(board.fingerprint) is not None)
+    await until(lambda: not board.regular.sessions())
     return client
+
+
+@pytest.fixture
+def paths(board: Board) -> PathsToBoard:
+    """Paths from any client to the board."""
+    return PathsToBoard(board)
+
+
+@pytest.fixture
+def no_head_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a search of the LAN that finds nothing begin and end at once."""
+    monkeypatch.setattr("client_app.connector.DISCOVERY_DELAY_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -132,11 +151,6 @@ def owner(device_thread: DeviceThread, home: Path) -> DeviceThread:
 @pytest.fixture
 async def kitchen(owner: DeviceThread, home: Path) -> AsyncIterator[Device]:
     """The real device as its owner's client sees it."""
-
-    async def no_adverts() -> AsyncIterator[Advert]:
-        return
-        yield
-
     async with Client(home=home, look=no_adverts) as client:
         device = await client.connect("kitchen")
         assert client.devices[0].fingerprint == owner.fingerprint

@@ -1,4 +1,4 @@
-"""What a search shows: one entry per device, and changes as changes."""
+"""The output of a search: one entry per device, and changes as changes."""
 
 from __future__ import annotations
 
@@ -143,6 +143,24 @@ def test_a_device_that_moved_is_not_two() -> None:
     assert [(one.is_shared, one.addresses) for one in announced.devices()] == [
         (False, ("192.0.2.9",))
     ]
+
+
+def test_records_in_separate_datagrams_do_not_unite_two_devices() -> None:
+    """A datagram without addresses gets those of both devices, since they have one host name."""
+    announced = AnnouncedDevices(now=lambda: 0.0)
+    either = replace(KITCHEN, addresses=(*ORIGINAL.addresses, *COPY.addresses))
+    for advert in (either, ORIGINAL, either, COPY, either):
+        announced.note(advert)
+    [both] = announced.devices()
+    assert both.is_shared
+    assert {*both.addresses} == {*either.addresses}
+
+
+def test_a_device_alone_is_not_two_whatever_arrives_separately() -> None:
+    announced = AnnouncedDevices(now=lambda: 0.0)
+    for advert in (KITCHEN, ORIGINAL, KITCHEN, replace(KITCHEN, addresses=("192.0.2.9",))):
+        announced.note(advert)
+    assert [one.is_shared for one in announced.devices()] == [False]
 
 
 def test_after_one_of_both_left_the_other_is_alone() -> None:

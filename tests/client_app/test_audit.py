@@ -126,19 +126,19 @@ async def test_events_pruned_while_following_are_counted_as_lost() -> None:
 
 
 @given(
-    told=st.lists(st.integers(1, 400), max_size=12),
+    heads=st.lists(st.integers(1, 400), max_size=12),
     start=st.integers(0, 400),
     repeated=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_late_lost_and_repeated_notifications_lose_no_event(
-    told: list[int], start: int, repeated: bool
+    heads: list[int], start: int, repeated: bool
 ) -> None:
     """Each event up to the newest reported one arrives once and in order."""
     device = Trail(start)
 
     async def follow() -> list[Event]:
-        for head in told * (1 + repeated):
+        for head in heads * (1 + repeated):
             device.notify(head)
         device.head = start
 
@@ -151,7 +151,7 @@ def test_late_lost_and_repeated_notifications_lose_no_event(
         return [one async for one in audit.follow(device.page, notifications, since=0, last=None)]
 
     found = asyncio.run(follow())
-    assert seqs(found) == list(range(1, max([start, *told]) + 1))
+    assert seqs(found) == list(range(1, max([start, *heads]) + 1))
 
 
 async def test_a_notification_with_one_new_event_needs_no_request() -> None:

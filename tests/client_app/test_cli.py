@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,20 @@ def test_known_devices_can_be_renamed_addressed_and_forgotten(
     assert "still" in gone.err
     assert shell("forget", "cellar").code == 3
     assert json.loads(shell("devices", "--json").out) == {"schema": 1, "devices": []}
+
+
+@pytest.mark.parametrize("places", [["192.0.2.7:4711"], []])
+def test_a_removed_address_is_removed_also_as_the_last_one_that_worked(
+    shell: Shell, book: DeviceBook, places: list[str]
+) -> None:
+    book.put(replace(known(), addresses=("192.0.2.7:4711",), last_seen="192.0.2.7:4711"))
+    printed = shell("address", "kitchen", *places, "--remove").out
+    assert "192.0.2.7" not in printed
+    book.put(replace(known(), addresses=("192.0.2.7:4711",), last_seen="192.168.1.2:5684"))
+    assert "192.168.1.2" in shell("address", "kitchen", *places, "--remove").out
+    last = f"192.0.2.7:{known().port}"
+    book.put(replace(known(), addresses=("192.0.2.7",), last_seen=last))
+    assert "192.0.2.7" not in shell("address", "kitchen", "192.0.2.7", "--remove").out
 
 
 def test_global_options_work_before_and_after_the_verb(shell: Shell, book: DeviceBook) -> None:

@@ -61,6 +61,9 @@ ARGUMENTS = {
     "invite": ["mia"],
     "invites withdraw": ["a1b2c3d4"],
     "events": [],
+    "remote": ["--refresh"],
+    "tunnel": ["ssh:0"],
+    "connect": ["ssh"],
 }
 
 

@@ -13,8 +13,14 @@ import click
 import pytest
 
 from client_app.cli import VERBS, main
+from client_app.clock import wall_clock
+from client_app.known_devices import DeviceBook
+from client_app.remote_settings import RemoteBook
+from peer.identity import Identity
 from peer.terminal.lazy_verbs import completions
 from tests.kit.imports import loaded_by, own_modules, packages
+from tests.kit.remote_settings import remote_settings
+from tests.kit.threads import BoardThread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +69,27 @@ def test_a_request_loads_nothing_of_discovery_pairing_and_administration(home: P
         assert name not in {"client_app.models", "peer.net.mdns", "peer.net.discovery"}
 
 
+@pytest.mark.usefixtures("paired_shell")
+def test_a_request_at_an_address_loads_nothing_of_a_path_that_is_set_up(
+    board_thread: BoardThread, home: Path
+) -> None:
+    book, own = RemoteBook(home / "remote.json"), Identity.load(home / "identity.pem").fingerprint
+    (known,) = DeviceBook(home / "devices.json").all()
+    settings = remote_settings()
+    board_thread.board.remote = settings.encode()
+    book.update(
+        known.fingerprint,
+        lambda one: one.with_settings(settings, settings.encode(), wall_clock()),
+        own=own,
+    )
+    loaded = loaded_by("handfast", "--home", str(home), "get", "kitchen", "/count")
+    assert packages(loaded) == GET
+    remote = {name for name in own_modules(loaded) if name.startswith("peer.remote")}
+    assert remote == {"peer.remote.limits"}
+
+
 #: They print a script, print by themselves, or return one of two types.
-NOT_PRINTED = {"completion", "demo", "discover"}
+NOT_PRINTED = {"completion", "connect", "demo", "discover"}
 
 GET = {
     *("OpenSSL", "aiocoap", "asyncio", "cbor2", "click", "cryptography", "email"),

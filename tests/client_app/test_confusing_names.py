@@ -13,8 +13,9 @@ from client_app.host_port import HostPort
 from client_app.known_devices import DeviceBook
 from client_app.known_devices_format import book_bytes
 from client_app.models import KnownDevice
+from client_app.pairing.targets import host_target
 from device_app.settings import checks
-from peer.errors import Malformed, UsageError
+from peer.errors import Malformed, Unreachable, UsageError
 from peer.host_names import ascii_host
 from peer.identity import Fingerprint
 from tests.kit.shell import Shell
@@ -146,6 +147,15 @@ def test_a_name_that_versions_of_idna_read_differently_is_refused(name: str) -> 
         HostPort.parse(name)
     with pytest.raises(checks.InvalidSetting, match="not a host name"):
         checks.hosts([name])
+
+
+@pytest.mark.parametrize("target", ["straße.example", "\u2603.example:5685", "a..b"])
+def test_a_target_that_is_no_host_name_is_refused_with_the_reason(target: str) -> None:
+    """No device has a point or a colon in its name, so that an address is meant."""
+    with pytest.raises(UsageError, match=r"is not (a host name|an address)"):
+        host_target(target, [])
+    with pytest.raises(Unreachable, match="no device with the name"):
+        host_target("straße", [])
 
 
 @pytest.mark.parametrize("name", ["ü" * 64 + ".example", "ü..example", "ü\u2044.example", "ü\0"])

@@ -113,7 +113,7 @@ async def test_the_most_informative_failure_is_raised(
 
 
 async def test_no_address_raises_unreachable() -> None:
-    with pytest.raises(Unreachable, match="no address of it is stored"):
+    with pytest.raises(Unreachable, match="there is no other address to try"):
         await ConnectionAttempts(Network().attempt).run([])
     with pytest.raises(Unreachable, match="no such name"):
         await ConnectionAttempts(Network().attempt).run([source(Unreachable("no such name"))])
@@ -290,7 +290,7 @@ async def test_another_device_on_this_machine_is_no_alarm(expected: bool) -> Non
 
 
 @pytest.mark.parametrize("others", [[MISMATCH], [HandshakeFailed("odd"), TimedOut("late")]])
-async def test_an_answer_of_the_right_device_is_told_before_other_failures(
+async def test_an_answer_of_the_right_device_is_reported_before_other_failures(
     others: list[PeerError],
 ) -> None:
     network = Network(**dict(zip("abc", [*others, NOT_LOCAL], strict=False)))

@@ -8,6 +8,7 @@ import pytest
 from client_app.deadline import (
     Deadline,
     DefaultSeconds,
+    explain_timeout,
     report_waits,
     seconds_left,
     waiting_for,
@@ -52,6 +53,21 @@ async def test_a_wait_in_a_task_of_the_call_is_named() -> None:
     with pytest.raises(TimedOut, match=r"while searching$"):
         async with Deadline(0.01):
             await asyncio.gather(work())
+
+
+async def test_all_reasons_of_a_wait_without_a_result_are_reported() -> None:
+    async def work() -> None:
+        with waiting_for("searching", advice="Search on."):
+            try:
+                await forever()
+            finally:
+                explain_timeout("no host")
+                explain_timeout("no broker", advice="Set one up.")
+
+    with pytest.raises(TimedOut, match=r"while searching: no host; no broker$") as caught:
+        async with Deadline(0.01):
+            await work()
+    assert caught.value.advice == "Set one up."
 
 
 async def test_the_earliest_of_nested_deadlines_applies_and_its_owner_reports_it() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from client_app.errors import BookError, Declined, NotKnown
 from peer import errors
+from peer.remote.errors import BrokerError, CarrierError
 from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode, exit_code_of
 
 CODES = {
@@ -23,6 +24,8 @@ CODES = {
     errors.SessionFailed: 3,
     errors.UnsupportedKey: 3,
     errors.ObservationEnded: 3,
+    BrokerError: 3,
+    CarrierError: 3,
     NotKnown: 3,
     errors.TimedOut: 4,
     errors.WrongCode: 6,

@@ -1,4 +1,4 @@
-"""Which of several failed addresses is reported first, and with what advice."""
+"""The order in which failed addresses are reported, and the advice about the first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from peer.net.address import Address, resolve
 from peer.net.socket_reports import unreachable
 
 A = Address("192.0.2.1", 5684)
-#: What says most first.
+#: The failure that says most comes first.
 ORDER: list[PeerError] = [
     HandshakeFailed("handshake"),
     Unreachable("refused", refused=True),

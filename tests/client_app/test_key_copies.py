@@ -14,7 +14,7 @@ from peer.net.discovery import Advert
 from tests.kit.board import Board
 from tests.kit.serve import HOST
 
-Place = tuple[Board, str]
+BoardAt = tuple[Board, str]
 
 
 @pytest.fixture

@@ -186,6 +186,14 @@ def test_a_file_in_utf_16_is_named_with_what_to_do(book: DeviceBook, encoding: s
     assert caught.value.advice == "Save it as UTF-8."
 
 
+def test_a_file_of_zero_bytes_is_named_with_what_to_do(book: DeviceBook) -> None:
+    book.put(device("kitchen"))
+    book.path.write_bytes(bytes(100))
+    with pytest.raises(BookError, match="it has nothing but zero bytes") as caught:
+        book.all()
+    assert "power failure" in caught.value.advice
+
+
 def test_a_full_disk_leaves_the_file_unchanged(
     book: DeviceBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

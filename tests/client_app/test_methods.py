@@ -242,8 +242,8 @@ def test_a_typing_error_in_a_label_is_found_before_a_connection(
     at = open_window(device_thread)
     for place in (15, 30, 60, len(text) - 1):
         wrong = f"{text[:place]}{'A' if text[place] != 'A' else 'B'}{text[place + 1 :]}"
-        told = shell("pair", wrong, "--at", at)
-        assert (told.code, "error" in told.err) == (2, True), told
+        refused = shell("pair", wrong, "--at", at)
+        assert (refused.code, "error" in refused.err) == (2, True), refused
 
     def handshakes(app: App) -> int:
         assert app.pairing.port.server is not None

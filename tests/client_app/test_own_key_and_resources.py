@@ -97,4 +97,4 @@ def test_a_document_that_is_no_list_is_refused(document: str) -> None:
 
 @pytest.mark.usefixtures("owner")
 def test_the_path_of_the_connection_is_explained(shell: Shell) -> None:
-    assert "path   local: the device sees this client on its own network" in shell("whoami").out
+    assert "path   lan: the device sees this client on its own network" in shell("whoami").out

@@ -52,7 +52,7 @@ async def test_a_refusal_at_one_address_does_not_prevent_pairing_at_another(
     assert done.device.port == board.regular.port
 
 
-async def test_the_refusal_is_told_if_no_address_works(
+async def test_the_refusal_is_reported_if_no_address_works(
     board: Board, other: Board, remote: Board, home: Path
 ) -> None:
     await other.open()

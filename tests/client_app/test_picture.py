@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,6 @@ from peer.terminal.qr import png, svg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 LABEL = Label(Fingerprint(bytes(range(32))), b"t" * 16).text
 OTHER = Label(Fingerprint(bytes(range(32))), b"u" * 16).text
@@ -115,10 +115,25 @@ def test_a_missing_library_is_reported_with_advice(
     assert "scan" in caught.value.advice
 
 
-def test_a_target_that_is_not_a_picture_file_is_not_a_picture(tmp_path: Path) -> None:
-    (tmp_path / "kitchen").write_bytes(png(LABEL))
-    for word in ("kitchen", str(tmp_path / "kitchen"), "home.example"):
+def test_a_target_that_is_not_a_picture_file_is_not_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("kitchen").write_bytes(png(LABEL))
+    for word in ("kitchen", "./attic", ".", "home.example", LABEL):
         assert not is_picture(word)
+
+
+@pytest.mark.parametrize("name", ["photo", "box.ppm", "notes.txt"])
+def test_a_path_with_a_slash_to_a_file_of_any_name_is_a_picture(
+    shell: Any, tmp_path: Path, name: str
+) -> None:
+    """No device and no host has a slash in its name."""
+    (tmp_path / name).write_bytes(png(LABEL))
+    assert text_in_picture(tmp_path / name) == LABEL
+    (tmp_path / name).write_bytes(b"P6 1 1 255")
+    done = shell("pair", str(tmp_path / name))
+    assert (done.code, "not a readable picture" in done.err) == (2, True)
 
 
 def test_a_picture_that_is_missing_or_a_drawing_is_not_taken_for_a_host(

@@ -28,6 +28,7 @@ from peer.identity import Fingerprint
 from peer.net.discovery import Advert
 from peer.pairing import invite
 from peer.pairing.label import Label
+from tests.kit.adverts import no_adverts
 from tests.kit.board import Board
 from tests.kit.threads import DeviceThread
 
@@ -56,11 +57,6 @@ class Invites:
     @property
     def address(self) -> str:
         return f"{HOST}:{self.device.app.server.port}"
-
-
-async def no_adverts() -> AsyncIterator[Advert]:
-    return
-    yield
 
 
 @pytest.fixture
@@ -477,8 +473,9 @@ async def test_an_alias_of_another_device_is_refused(invites: Invites, mia: Clie
 
 
 async def test_no_answer_at_any_hint_raises_unreachable(invites: Invites, mia: Client) -> None:
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable) as caught:
         await mia.redeem(invites.make(NOWHERE))
+    assert "not to a path over its broker" in caught.value.advice
 
 
 def test_the_blocking_client_redeems_an_invite(invites: Invites, tmp_path: Path) -> None:

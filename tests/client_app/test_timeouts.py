@@ -23,6 +23,7 @@ from client_app.sync import Client as BlockingClient
 from peer.errors import TimedOut
 from peer.net.address import Address
 from peer.testing import Impairment, Proxy
+from tests.kit.adverts import no_adverts
 from tests.kit.board import HOST
 from tests.kit.waiting import until
 
@@ -161,7 +162,7 @@ async def test_a_name_server_that_does_not_answer_does_not_hold_the_program(
 
     def program() -> None:
         async def main() -> None:
-            async with Client(home=home, look=nothing) as client:
+            async with Client(home=home, look=no_adverts) as client:
                 (known,) = client.devices
                 place: Any = {"last_seen": "board.example:5684"}
                 client.book.update(known.fingerprint, lambda one: replace(one, **place))
@@ -175,11 +176,6 @@ async def test_a_name_server_that_does_not_answer_does_not_hold_the_program(
         assert asked.is_set()
     finally:
         answer.set()
-
-
-async def nothing() -> AsyncIterator[Any]:
-    return
-    yield
 
 
 async def never(*_question: object) -> Any:
@@ -216,7 +212,7 @@ def test_a_blocking_call_ends_in_time(home: Path, board_thread: Any) -> None:
     board_thread.do(board_thread.board.open)
     board_thread.say(True)
     board = board_thread.board
-    with BlockingClient(home=home, look=nothing) as blocking:
+    with BlockingClient(home=home, look=no_adverts) as blocking:
         blocking.pair(board.pairing_address, expect=board.fingerprint, name="anna")
         kitchen = blocking.connect("kitchen", timeout=30)
         with timed_out():

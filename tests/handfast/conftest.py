@@ -7,7 +7,7 @@ from tests.kit.distribution import Environment, build
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """What `pip install handfast` makes."""
+    """The environment that `pip install handfast` makes."""
     return Environment(
         tmp_path_factory.mktemp("environment"), build("wheel", tmp_path_factory.mktemp("wheel"))
     )
