@@ -22,6 +22,7 @@ from device_app.pairing.events import PairingEventKind
 from peer.net.address import Address
 from peer.net.discovery import Advert
 from peer.testing import Impairment, Proxy
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -98,7 +99,9 @@ async def paired_through(
         return question.device == device.fingerprint
 
     asking = asyncio.create_task(client.pair("kitchen", name="anna", confirm=yes))
-    pending = asyncio.create_task(device.event(PairingEventKind.PENDING, patience=TIMEOUT_SECONDS))
+    pending = asyncio.create_task(
+        device.event(PairingEventKind.PENDING, timeout_seconds=TIMEOUT_SECONDS)
+    )
     await asyncio.wait({asking, pending}, return_when=asyncio.FIRST_COMPLETED)
     if pending.done():
         assert device.pending().fingerprint == client.identity.fingerprint
@@ -106,6 +109,8 @@ async def paired_through(
     pending.cancel()
     paired = await asking
     assert paired.is_new
+    # The settings for other networks are fetched in the background.
+    await until(lambda: client.remote.find(device.fingerprint) is not None)
     # The device reported its own port; replace it by that of the impaired path.
     client.book.update(
         device.fingerprint,

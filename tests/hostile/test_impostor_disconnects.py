@@ -344,8 +344,9 @@ async def test_the_receipt_survives_a_restart_and_is_shown_only_to_its_key(
     connect_at = Connector.connect_at
 
     async def after_the_restart(self: Connector, address: Any, **named: Any) -> Any:
-        await first.app.close()
-        again.append(await kit.device(port=address.port))
+        if not again:
+            await first.app.close()
+            again.append(await kit.device(port=address.port))
         return await connect_at(self, address, **named)
 
     monkeypatch.setattr(Connector, "connect_at", after_the_restart)

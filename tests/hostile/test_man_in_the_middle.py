@@ -22,7 +22,7 @@ from peer.errors import PinMismatch, WrongCode
 from peer.identity import Fingerprint, Identity
 from peer.net.remote import peer_of
 from peer.pairing.binding import Channel, confirmation
-from tests.kit.methods import client_at, nobody
+from tests.kit.methods import asked_in_error, client_at
 from tests.kit.middle import start_middle, without_key
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def test_a_relayed_offer_reveals_the_man_in_the_middle(
     middle = await start_middle(kit, device)
     client = client_at(kit, tmp_path)
     with pytest.raises(PinMismatch) as caught:
-        await client.pair(middle.address, method="compare", confirm=nobody)
+        await client.pair(middle.address, method="compare", confirm=asked_in_error)
     assert caught.value.expected == device.fingerprint.hex
     assert caught.value.actual == middle.identity.fingerprint.hex
     assert not client.devices

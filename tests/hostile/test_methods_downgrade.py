@@ -23,7 +23,7 @@ from tests.hostile.middle_checks import (
     stored_at,
 )
 from tests.kit.internals import without_comparison
-from tests.kit.methods import WAYS, add_label, both_users, client_at, method_of, nobody
+from tests.kit.methods import WAYS, add_label, asked_in_error, both_users, client_at, method_of
 from tests.kit.middle import Middle, response, start_middle, with_methods, without_key
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ async def code_of(text: str = "0000-0000") -> str:
 
 
 INPUTS: dict[str, dict[str, Any]] = {
-    "a confirmation callback": {"confirm": nobody},
+    "a confirmation callback": {"confirm": asked_in_error},
     "a code": {"code": "1234-5678"},
-    "both": {"confirm": nobody, "code": "1234-5678"},
-    "a user to ask for a code": {"confirm": nobody, "code": code_of},
+    "both": {"confirm": asked_in_error, "code": "1234-5678"},
+    "a user to ask for a code": {"confirm": asked_in_error, "code": code_of},
 }
 
 
@@ -73,7 +73,7 @@ async def test_a_client_that_accepts_any_offered_method_pairs_with_the_attacker(
     middle = await impostor(kit, labelled_device, Method.BUTTON)
     middle.change = with_methods("button")
     client = client_at(kit, tmp_path)
-    await client.pair(middle.address, confirm=nobody, code="1234-5678")
+    await client.pair(middle.address, confirm=asked_in_error, code="1234-5678")
     assert_both_paired_with_attacker(client, device, middle)
 
 
@@ -85,7 +85,7 @@ async def test_a_requested_method_is_not_replaced_by_another(
     middle = await start_middle(kit, device, with_methods(*others))
     client = client_at(kit, tmp_path)
     with pytest.raises(UsageError, match=method):
-        await client.pair(middle.address, method=method, confirm=nobody, code="1234-5678")
+        await client.pair(middle.address, method=method, confirm=asked_in_error, code="1234-5678")
     assert [code for code, _ in middle.relayed] == ["GET"]
     assert_no_one_paired(client, device)
 

@@ -37,7 +37,7 @@ from tests.hostile.middle_checks import (
     stored_at,
 )
 from tests.kit.internals import replace_code_tags
-from tests.kit.methods import PRINTED, WAYS, add_label, both_users, client_at, nobody
+from tests.kit.methods import PRINTED, WAYS, add_label, asked_in_error, both_users, client_at
 from tests.kit.middle import Middle, MiddleImpostor, TokenCollector, start_middle, without_key
 
 if TYPE_CHECKING:
@@ -245,12 +245,12 @@ async def test_a_man_in_the_middle_has_one_guess_of_the_code_per_side(
     middle = await impostor(kit, labelled_device, way, guess=guess)
     client = client_at(kit, tmp_path)
     if knows:
-        await pairs(client, labelled_device, middle, way, nobody)
+        await pairs(client, labelled_device, middle, way, asked_in_error)
         assert_both_paired_with_attacker(client, device, middle)
         return
     before = labelled_device.shown
     with pytest.raises(WrongCode):
-        await pairs(client, labelled_device, middle, way, nobody)
+        await pairs(client, labelled_device, middle, way, asked_in_error)
     assert_no_one_paired(client, device)
     assert middle.code_mismatch is not None
     assert device.app.pairing.budget.failures == 1
@@ -266,13 +266,13 @@ async def test_the_token_of_a_label_is_not_sent_to_another_device(
     client = client_at(kit, tmp_path)
     if weak:
         without_pin(middle, monkeypatch)
-        await pairs(client, labelled_device, middle, Method.LABEL, nobody)
+        await pairs(client, labelled_device, middle, Method.LABEL, asked_in_error)
         assert isinstance(middle.board, TokenCollector)
         assert middle.board.token == labelled_device.label.token
         assert_both_paired_with_attacker(client, device, middle)
     else:
         with pytest.raises(PinMismatch):
-            await pairs(client, labelled_device, middle, Method.LABEL, nobody)
+            await pairs(client, labelled_device, middle, Method.LABEL, asked_in_error)
         assert not middle.relayed
         assert_no_one_paired(client, device)
     assert Label.parse_untrusted(labelled_device.label.text) == labelled_device.label
@@ -313,7 +313,7 @@ async def test_the_button_gives_an_attacker_only_an_unverified_guest(
     await middle.start()
     kit.at_end(middle.close)
     client = client_at(kit, tmp_path)
-    await pairs(client, labelled_device, middle, Method.BUTTON, nobody)
+    await pairs(client, labelled_device, middle, Method.BUTTON, asked_in_error)
     [user] = device.users.users.values()
     [key] = user.keys
     assert user.fingerprints == {middle.identity.fingerprint.hex}

@@ -456,7 +456,7 @@ def test_no_sequence_of_calls_escalates_privileges() -> None:
     phases = set(Phase) - {Phase.explain}  # it multiplies the run time
     run_state_machine_as_test(
         EscalationMachine,
-        settings=settings(max_examples=100, stateful_step_count=40, deadline=None, phases=phases),
+        settings=settings(max_examples=60, stateful_step_count=40, deadline=None, phases=phases),
     )
 
 

@@ -38,7 +38,7 @@ from tests.kit.sas import (
     Scene,
     Strategy,
     client_first,
-    device_first_with_patience,
+    device_first_with_a_fitting_commitment,
     plausible,
     relay,
     search,
@@ -77,7 +77,7 @@ def test_searching_for_a_guessed_nonce_is_no_better_than_guessing() -> None:
     for _ in range(2000):
         b_client, b_device, own, theirs = (rng.randbytes(32) for _ in range(4))
         client, device = QuickClient(b_client, own), QuickDevice(b_device, theirs)
-        device_first_with_patience(Middle(b_client, b_device, rng), client, device)
+        device_first_with_a_fitting_commitment(Middle(b_client, b_device, rng), client, device)
         hits += client.number == device.number
     assert plausible(hits, 2000, 10**-DIGITS), hits
 

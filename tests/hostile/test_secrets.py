@@ -7,17 +7,20 @@ in all output, in each form in which a program may write bytes.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import os
 import re
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from client_app.pairing.method_choice import MethodInputs
+from device_app.access.systemd_journal import SystemdJournal
 from device_app.pairing.events import PairingEventKind
 from peer.errors import PeerError
 from peer.pairing import invite
@@ -25,6 +28,7 @@ from peer.pairing.armour import base32
 from peer.pairing.label import Label
 from peer.pairing.methods import Method
 from peer.pairing.typed import TypedCode
+from tests.kit.datagram_inbox import DatagramInbox
 from tests.kit.methods import (
     WAYS,
     LabelledDevice,
@@ -351,6 +355,11 @@ async def test_no_code_label_or_invite_is_written_or_passed_to_a_process(
 
     monkeypatch.setattr(subprocess.Popen, "__init__", started)
     monkeypatch.setattr(os, "system", started)
+    store = device.app.access.store
+    before, _ = store.audit.head
+    journald = DatagramInbox(tmp_path / "journald")
+    kit.at_end(partial(asyncio.to_thread, journald.close))
+    store.on_events(SystemdJournal(store.audit, journald.path).send_until)
     caplog.set_level(logging.DEBUG)
     for name in ("handfast", "handfast.coap", "coap", "coap-server", "asyncio", "peer", "iam"):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -371,6 +380,8 @@ async def test_no_code_label_or_invite_is_written_or_passed_to_a_process(
     kinds = {event.kind for event in events}
     assert {"label-made", "mismatch", "paired", "invite-created", "invite-redeemed"} <= kinds
     assert not found(secrets, repr(events).encode())
+    entries = await journald.until(lambda received: len(received) >= len(events) - before)
+    assert not found(secrets, b"".join(entries))
     service = device.app.pairing
     for thing in (
         device.pairing_events,
