@@ -1,4 +1,4 @@
-"""What all tests share: nothing is left out silently, and signals are as a terminal leaves them.
+"""For all tests: nothing is left out silently, and signals are as a terminal leaves them.
 
 A test says what it needs from the machine with `needs_tool("openssl")` or `needs_root`. Where that
 is missing the test is deselected, and the summary names it and the reason. With CI=true nothing may
@@ -17,6 +17,10 @@ from typing import Any
 import pytest
 
 LEFT_OUT = pytest.StashKey[list[str]]()
+#: Tests here run whole programs, whose code other tests measure. To measure a process takes as long
+#: as to start it.
+UNMEASURED = frozenset({"bench", "docs", "handfast", "interop", "packaging", "system"})
+MEASURE = "COVERAGE_PROCESS_CONFIG"
 SKIPPED = pytest.StashKey[list[str]]()
 
 
@@ -25,7 +29,7 @@ def in_ci() -> bool:
 
 
 def needs(item: pytest.Item) -> Iterator[str]:
-    """What this machine lacks for `item`, in words."""
+    """The programs and rights that `item` needs and this machine lacks, in words."""
     for marker in item.iter_markers("needs_tool"):
         for tool in marker.args:
             if shutil.which(tool) is None:
@@ -54,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SKIPPED] = []
     config.pluginmanager.register(SkipWatch(config.stash[SKIPPED]), "handfast-skip-watch")
     config.pluginmanager.register(Gathered(), "handfast-gathered")
+    config.pluginmanager.register(MeasuredProcesses(), "handfast-measured-processes")
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k: only what would have run is reported
@@ -69,6 +74,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not lacking[item]]
         config.hook.pytest_deselected(items=left_out)
         config.stash[LEFT_OUT] += [f"{item.nodeid}: {lacking[item]}" for item in left_out]
+
+
+class MeasuredProcesses:
+    """Lets coverage measure the processes that tests start, except in some folders."""
+
+    def __init__(self) -> None:
+        self._config: str | None = None
+
+    @pytest.hookimpl(tryfirst=True)  # before the fixtures of wider scopes
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self._config = os.environ.pop(MEASURE, self._config)
+        folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        if self._config is not None and folder not in UNMEASURED:
+            os.environ[MEASURE] = self._config
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -28,6 +28,8 @@ VIOLATIONS = [
     ("face-on-top", "client_app/__init__.py", "import handfast"),
     ("face-of-the-client", "handfast/__init__.py", "import iam"),
     ("face-of-the-client", "handfast/sync.py", "import device_app"),
+    ("no-circles", "peer/net/udp.py", "import peer.net.endpoint"),
+    ("no-circles", "iam/audit.py", "import iam.store"),
     ("peer-layers", "peer/errors.py", "import peer.limits"),
     ("peer-layers", "peer/limits.py", "import peer.identity"),
     ("peer-layers", "peer/identity.py", "import peer.dtls"),
@@ -36,6 +38,7 @@ VIOLATIONS = [
     ("peer-layers", "peer/pairing/__init__.py", "import peer.net"),
     ("peer-layers", "peer/dtls/__init__.py", "import peer.net"),
     ("peer-layers", "peer/net/__init__.py", "import peer.terminal.text"),
+    ("peer-layers", "peer/net/__init__.py", "import peer.remote.limits"),
     ("peer-layers", "peer/newcomer.py", "'''A module that has no place yet.'''"),
     ("device-layers", "device_app/access/__init__.py", "import device_app.pairing"),
     ("device-layers", "device_app/pairing/__init__.py", "import device_app.resources"),
@@ -65,8 +68,13 @@ VIOLATIONS = [
     ("openssl-in-dtls", "client_app/__init__.py", "import OpenSSL"),
     ("curve-in-p256", "peer/pairing/__init__.py", "from Crypto.PublicKey import ECC"),
     ("curve-in-p256", "client_app/__init__.py", "import Crypto"),
+    ("quic-in-streams", "peer/remote/streams.py", "from aioquic.quic import events"),
+    ("quic-in-streams", "client_app/__init__.py", "import aioquic"),
     ("io-in-net", "peer/identity.py", "import asyncio"),
     ("io-in-net", "peer/pairing/__init__.py", "from aiocoap import Message"),
+    ("io-in-net", "peer/remote/messages.py", "import asyncio"),
+    ("time-and-randomness", "peer/remote/messages.py", "import time"),
+    ("random-bytes", "peer/remote/messages.py", "import os"),
     ("iam-disk", "iam/model.py", "import sqlite3"),
     ("random-bytes", "peer/pairing/jpake.py", "from os import urandom"),
     ("random-bytes", "peer/dtls/__init__.py", "import os"),
@@ -82,6 +90,13 @@ def contracts() -> dict[str, str]:
     """Name by id, as configured."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return {each["id"]: each["name"] for each in config["tool"]["importlinter"]["contracts"]}
+
+
+def of_contract(contract: str, key: str) -> set[str]:
+    """The modules that a contract names below one of its keys, without what follows an arrow."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    every = {each["id"]: each for each in config["tool"]["importlinter"]["contracts"]}
+    return {name.partition(" ")[0] for name in every[contract][key]}
 
 
 @pytest.fixture
@@ -126,6 +141,15 @@ def test_a_violation_is_seen(copy: Path, contract: str, file: str, line: str) ->
     code, broken, output = lint(copy)
     assert code == 1, output
     assert contracts()[contract] in broken, output
+
+
+def test_each_module_of_remote_either_has_io_or_takes_time_as_an_argument() -> None:
+    drivers = of_contract("io-in-net", "ignore_imports")
+    for contract in ("time-and-randomness", "random-bytes"):
+        without_io = of_contract(contract, "source_modules")
+        for path in (ROOT / "peer" / "remote").glob("[!_]*.py"):
+            module = f"peer.remote.{path.stem}"
+            assert (module in drivers) is not (module in without_io), (contract, module)
 
 
 def test_every_contract_has_been_broken() -> None:

@@ -22,11 +22,13 @@ pytestmark = pytest.mark.slow
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME_LOCK = ROOT / "requirements.lock"
+REMOTE_LOCK = ROOT / "requirements-remote.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
 FOREIGN_LOCK = ROOT / "requirements-foreign.lock"
 LOCKS = {
     RUNTIME_LOCK: (),
-    DEV_LOCK: ("scan", "test", "dev"),
+    REMOTE_LOCK: ("remote", "tunnel"),
+    DEV_LOCK: ("scan", "remote", "tunnel", "test", "dev"),
     FOREIGN_LOCK: ("foreign",),
 }
 every_lock = pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
@@ -53,6 +55,18 @@ def test_no_file_contains_a_path_of_a_particular_machine() -> None:
 
 def test_no_file_names_a_package_index() -> None:
     assert lines_with(r"pythonh" + r"osted|py" + r"pi\.org/simple", our_files()) == []
+
+
+def test_no_file_of_code_is_longer_than_the_rule_allows() -> None:
+    """See CONTRIBUTING.md: below 450 lines, and below 500 for a file of tests."""
+    files = {file.relative_to(ROOT): file for file in our_files() if file.suffix == ".py"}
+    lengths = {path: len(file.read_text().splitlines()) for path, file in files.items()}
+    too_long = {
+        str(path): lines
+        for path, lines in lengths.items()
+        if lines >= (500 if path.parts[0] == "tests" else 450)
+    }
+    assert too_long == {}
 
 
 def test_no_text_refers_to_a_document_outside_the_repository() -> None:
@@ -91,10 +105,11 @@ def test_the_license_is_complete() -> None:
 
 def test_the_top_level_has_only_known_files_and_folders() -> None:
     top = {path.relative_to(ROOT).parts[0] for path in our_files()}
-    folders = {*PACKAGES, "tests", "docs", "examples", ".ci"}
+    folders = {*PACKAGES, "tests", "docs", "examples", "packaging", ".ci"}
     files = {
         "pyproject.toml",
         "requirements.lock",
+        "requirements-remote.lock",
         "requirements-dev.lock",
         "requirements-foreign.lock",
         "Makefile",
@@ -155,7 +170,7 @@ def test_a_lock_pins_extras_as_they_are_required(lock: Path) -> None:
 
 def test_the_locks_pin_the_same_versions() -> None:
     dev = pins(DEV_LOCK)
-    assert pins(RUNTIME_LOCK).items() <= dev.items()
+    assert pins(RUNTIME_LOCK).items() <= pins(REMOTE_LOCK).items() <= dev.items()
     foreign = pins(FOREIGN_LOCK)
     assert {
         name: version for name, version in foreign.items() if name in dev
@@ -181,7 +196,7 @@ def test_a_lock_was_created_with_the_oldest_python(lock: Path) -> None:
 
 
 def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
-    for wanted in requirements("test", "dev")[1:]:
+    for wanted in requirements("scan", "remote", "tunnel", "test", "dev")[1:]:
         assert {each.operator for each in wanted.specifier} == {">=", "<"}, wanted
 
 
@@ -202,7 +217,8 @@ def test_the_dependencies_equal_the_imports_of_the_code() -> None:
     foreign -= {*PACKAGES, "_typeshed"}  # the latter is for type checkers only
     distributions = packages_distributions()
     used = {canonicalize_name(distributions[name][0]) for name in foreign}
-    declared = {canonicalize_name(each.name) for each in requirements("scan")[1:]}
+    wanted = requirements("scan", "remote", "tunnel")[1:]
+    declared = {canonicalize_name(each.name) for each in wanted}
     assert used == declared
 
 
@@ -376,3 +392,22 @@ def test_signals_reach_children_even_if_pytest_starts_with_them_ignored(
     ignoring = ("sh", "-c", 'trap "" INT HUP QUIT; exec "$@"', "sh")
     code, output = run_pytest(tmp_path, INTERRUPTING, *options, ci="", before=ignoring)
     assert code == 0, output
+
+
+#: Patterns in a file of tests that runs a server of the kit.
+RUN_BY_THE_KIT = {
+    "mosquitto": r"\bmosquitto\(|\bbroker: RunningBroker|: RemoteHome\b",
+    "nats-server": r"\bnats\b[(,\]]",
+    "turnserver": r"\bcoturn\(|\brelay: RunningRelay|: RemoteHome\b",
+    "sshd": r"\bSshd\(",
+}
+
+
+def test_each_file_names_the_servers_that_its_tests_run() -> None:
+    """On a machine that lacks one, a test is left out only if it names it."""
+    for file in {*(ROOT / "tests").rglob("test_*.py")} - {Path(__file__)}:
+        text = file.read_text("utf-8")
+        marks = re.findall(r"needs_tool\(([^)]*)\)", text)
+        named = set(re.findall(r'"([^"]+)"', " ".join(marks)))
+        run = {one for one, pattern in RUN_BY_THE_KIT.items() if re.search(pattern, text)}
+        assert run <= named, file

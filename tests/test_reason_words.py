@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
+from device_app.remote.master_key import TroubleReason
 from device_app.terminal.render_events import event_line
 from device_app.terminal.render_pairing import failed_lines
 from iam.errors import IamError
@@ -12,9 +13,10 @@ from peer.net.problem import REASONS
 from peer.pairing.ceremony import EndReason
 from peer.pairing.errors import CeremonyError
 from peer.pairing.window_timer import CloseReason
+from peer.remote.errors import ServerFailure
 from peer.terminal.reasons import REASON_WORDS, reason_in_words
 
-RULES = ("ttl", "interface", "prefix", "destination")
+RULES = ("ttl", "interface", "prefix", "destination", "path")
 
 
 def below(kind: type[Exception]) -> Iterator[type[Exception]]:
@@ -26,7 +28,10 @@ def below(kind: type[Exception]) -> Iterator[type[Exception]]:
 
 def slugs() -> set[str]:
     errors = [*below(IamError), *below(CeremonyError)]
-    closed: Iterable[str] = (*EndReason, *CloseReason, *Reason, *REASONS, *RULES)
+    closed: Iterable[str] = (
+        *(*EndReason, *CloseReason, *Reason, *REASONS, *RULES),
+        *(*ServerFailure, *TroubleReason),
+    )
     return {*closed, *(getattr(error, "reason", "internal") for error in errors)}
 
 

@@ -53,6 +53,11 @@ class Board:
         self.offers_port = True
         self.confirm_answer: ConfirmAnswer = lambda body: cbor_answer(Code.CHANGED, body)
         self.light = b"off"
+        #: The body of GET /remote, which is given once the event is set; None: there is none.
+        self.remote: bytes | None = None
+        self.answers_remote = asyncio.Event()
+        self.answers_remote.set()
+        self.denies_remote = False
         self.gate = asyncio.Event()
         self._window: Window | None = None
         self.observed = Counted()
@@ -88,6 +93,7 @@ class Board:
         for path, handler in handlers.items():
             site.add((path,), handler)
         site.add(("iam", "me"), Me(self))
+        site.add(("remote",), Remote(self))
         self.regular = await CoapsServer.start(
             site,
             identity=self.identity,
@@ -142,6 +148,7 @@ class Board:
 
     async def close(self) -> None:
         self.gate.set()
+        self.answers_remote.set()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -186,6 +193,20 @@ class Hello(resource.Resource):
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
         self.board.light = b"posted"
         return aiocoap.Message(code=Code.CHANGED, payload=request.payload)
+
+
+class Remote(resource.Resource):
+    def __init__(self, board: Board) -> None:
+        super().__init__()
+        self.board = board
+
+    async def render_get(self, _request: aiocoap.Message) -> aiocoap.Message:
+        await self.board.answers_remote.wait()
+        if self.board.denies_remote:
+            raise ProblemError("denied", "not here", "Ask an owner.", code=Code.FORBIDDEN)
+        if self.board.remote is None:
+            raise ProblemError("not-found", "nothing here", "Look elsewhere.", code=Code.NOT_FOUND)
+        return aiocoap.Message(payload=self.board.remote, content_format=60)
 
 
 class Light(resource.Resource):

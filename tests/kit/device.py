@@ -20,6 +20,8 @@ from device_app.console.views import SessionView
 from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.terms import PairingTerms
+from device_app.remote.agent import MakeAgent
+from device_app.remote.agent_factory import create_agent
 from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
 from iam.audit import Event
@@ -36,6 +38,7 @@ from peer.pairing.compare import CompareClient
 from peer.pairing.sides import Terms
 from tests.kit.daemon import HOST, Daemon
 from tests.kit.internals import request_by_hand
+from tests.kit.memory_paths import MemoryPath
 from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 #: The defaults, and a pairing port that closes soon after its window.
@@ -171,6 +174,14 @@ class Caller:
             self.connections[pairing] = held
         return held
 
+    async def connect_over(self, device: "Device") -> MemoryPath:
+        """Use a session over a remote path from now on; return the device's end of the path."""
+        mine, theirs = MemoryPath.attached(device.app.server, self.identity.fingerprint)
+        self.connections[False] = await self.client.connect_over(
+            mine, pinned=device.fingerprint, timeout=TIMEOUT_SECONDS
+        )
+        return theirs
+
     async def disconnect(self, *, pairing: bool = False) -> None:
         """Close the session with one of the two ports; the next request opens a new one."""
         await self.connections.pop(pairing).close()
@@ -273,10 +284,10 @@ class Device:
         return self.app.pairing.port.number if pairing else self.app.server.port
 
     async def event(
-        self, kind: PairingEventKind, *, count: int = 1, patience: float = TIMEOUT_SECONDS
+        self, kind: PairingEventKind, *, count: int = 1, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> PairingEvent:
         """The event number `count` of a kind; waits for it if necessary."""
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout_seconds):
             while len(found := [one for one in self.pairing_events if one.kind is kind]) < count:
                 self._event_arrived.clear()
                 await self._event_arrived.wait()
@@ -367,6 +378,7 @@ class Kit:
         clocks: SystemClocks | None = None,
         terms: PairingTerms | None = None,
         board_seconds: float | None = None,
+        make_agent: MakeAgent | None = None,
         **changes: Any,
     ) -> Device:
         chosen = replace(settings, limits=limits or self._limits, **changes)
@@ -377,6 +389,7 @@ class Kit:
             chosen,
             clocks=clocks,
             board_seconds=self._board_seconds if board_seconds is None else board_seconds,
+            make_agent=make_agent or create_agent,
         )
         self.at_end(app.close)
         return Device(app)

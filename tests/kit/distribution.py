@@ -91,7 +91,7 @@ def _environment() -> dict[str, str]:
 
 
 def _closure(of: Distribution) -> list[Distribution]:
-    """What a distribution requires without extras, and what that requires."""
+    """The distributions that one requires without extras, with those that they require."""
     found: dict[str, Distribution] = {}
     waiting = [(of, frozenset[str]())]
     while waiting:

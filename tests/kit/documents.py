@@ -116,3 +116,8 @@ class ProtocolDocument:
         _, found, after = self.text.partition(head)
         assert found, head
         return after.partition("```")[0]
+
+
+def quoted(cell: str) -> list[str]:
+    """The parts of a text between backquotes."""
+    return re.findall(r"`([^`]+)`", cell)

@@ -19,6 +19,7 @@ from peer.dtls.session import DtlsSession
 from peer.identity import Identity
 from peer.net.address import Address
 from peer.net.datagram import Datagram
+from peer.net.tasks import cancel_all
 from peer.net.udp import UdpSocket
 from tests.kit.waiting import TIMEOUT_SECONDS
 
@@ -104,9 +105,7 @@ class FarPath:
     async def close(self) -> None:
         """Drop the datagrams in transit, and close every socket."""
         tasks = list(self.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(tasks)
         for one in (self._front, *self._backs.values()):
             one.close()
 

@@ -39,11 +39,15 @@ def loaded_by(*argv: str, env: Mapping[str, str] | None = None) -> set[str]:
 
 def probe(*argv: str, env: Mapping[str, str] | None = None) -> Program:
     """Start a command that tells at its end which modules it has loaded."""
-    kept = {name: text for name, text in environment().items() if "COV" not in name}
     function = "main" if argv[0] == "handfast" else "device"
     code = PROBE.format(function=function, argv=list(argv))
     more = {"HANDFAST_INTERFACES": "127.0.0.1", **(env or {})}
-    return Program([sys.executable, "-c", code], kept | more)
+    return Program([sys.executable, "-c", code], without_coverage() | more)
+
+
+def without_coverage() -> dict[str, str]:
+    """Return an environment in which a process is not measured: coverage imports modules itself."""
+    return {name: text for name, text in environment().items() if "COV" not in name}
 
 
 def modules_of(result: Result) -> set[str]:

@@ -8,6 +8,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import aiocoap
@@ -41,15 +42,19 @@ from peer.net.direct import DirectPath
 from peer.net.discovery import Search
 from peer.net.endpoint import Endpoint
 from peer.net.exchange import Exchange
+from peer.net.known_hosts import KnownHosts
 from peer.net.link_follower import LinkFollower
 from peer.net.remote import CoapsRemote
 from peer.net.server import CoapsServer
+from peer.net.session_paths import SessionPaths
 from peer.net.site import Authorise, GuardedSite, admit_none
 from peer.pairing import code
 from peer.pairing.binding import Confirmation
 from peer.pairing.jpake import EcJpake
 from peer.pairing.one_shot import OneShot
 from peer.pairing.sides import Terms
+from peer.remote.broker import Broker
+from peer.remote.streams_quic import StreamConnection
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 
@@ -75,6 +80,11 @@ def direct_of(server: CoapsServer) -> DirectPath:
     """The path of plain requests that does not use aiocoap."""
     assert server._layer._direct is not None
     return server._layer._direct
+
+
+def mqtt_client_of(broker: Broker) -> Any:
+    """The client of paho-mqtt below a connection with a broker."""
+    return broker._client._client
 
 
 def count_direct_answers(server: CoapsServer) -> list[bytes]:
@@ -108,8 +118,46 @@ def rated_sources(server: CoapsServer) -> int:
     return len(server._endpoint._rate)
 
 
+def known_hosts_of(server: CoapsServer) -> KnownHosts:
+    """The addresses from which known keys connected."""
+    return server._endpoint._known_hosts
+
+
 def sockets_of(server: CoapsServer) -> Sequence[Any]:
-    return server._endpoint._sockets
+    """The bound sockets of a server."""
+    return [*server._endpoint._sockets.values()]
+
+
+def paths_of(server: CoapsServer) -> list[SessionPaths]:
+    """The tables of the paths of sessions, one for each socket."""
+    return [*server._endpoint._paths.values()]
+
+
+def check_paths(server: CoapsServer) -> int:
+    """Check that each path leads to a session of the endpoint; return how many paths there are."""
+    live, found = set(server._endpoint._table.all.values()), 0
+    for paths in paths_of(server):
+        sessions = [one._session for one in paths.receivers.values()]
+        assert len(sessions) == len(set(sessions)), "a session has two paths"
+        assert live.issuperset(sessions), "a path leads to a session that has ended"
+        assert paths._of_session == {
+            one._session: arrival for arrival, one in paths.receivers.items()
+        }
+        found += len(sessions)
+    return found
+
+
+def searched_datagrams(server: CoapsServer) -> list[Datagram]:
+    """Return a list to which each datagram is added whose session the endpoint has to search."""
+    found: list[Datagram] = []
+
+    def search(datagram: Datagram, go_on: Callable[[Datagram], None]) -> None:
+        found.append(datagram)
+        go_on(datagram)
+
+    for sock in sockets_of(server):
+        sock._on_datagram = partial(search, go_on=sock._on_datagram)
+    return found
 
 
 def unacknowledged(side: CoapsServer | CoapsClient) -> int:
@@ -341,7 +389,7 @@ def bodies_in_bytes(remote: CoapsRemote) -> int:
     """The bytes of the stored responses of which a session sends blocks directly."""
     stored = remote.stored_responses
     assert isinstance(stored, ResponseBlocks)
-    return sum(len(body.payload) for _, body in stored._bodies.values())
+    return sum(len(body.payload) for body in stored._bodies.values())
 
 
 def store_response(request: aiocoap.Message, whole: aiocoap.Message) -> ResponseBlocks:
@@ -349,3 +397,21 @@ def store_response(request: aiocoap.Message, whole: aiocoap.Message) -> Response
     made = ResponseBlocks(DEFAULT_LIMITS)
     made._store(_Key.of(request), whole, request)
     return made
+
+
+def ignore_windows(client: StreamConnection, stream_id: int) -> None:
+    """Let a client send on a stream without regard to the windows of the device."""
+    quic: Any = client._quic
+    quic._remote_max_data = quic._streams[stream_id].max_stream_data_remote = 1 << 40
+
+
+def ignore_stream_limit(client: StreamConnection) -> None:
+    """Let a client open streams without regard to the limit of the device."""
+    quic: Any = client._quic
+    quic._remote_max_streams_bidi = 1 << 20
+
+
+def sendable_bytes(client: StreamConnection) -> int:
+    """Return how much a client may send on all streams together before data is taken."""
+    quic: Any = client._quic
+    return int(quic._remote_max_data - quic._remote_max_data_used)

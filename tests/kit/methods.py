@@ -6,7 +6,7 @@ A `Run` is one ceremony of a caller, step by step, with the client's side from `
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from peer.pairing.methods import Method
 from peer.pairing.sas import SasClient
 from peer.pairing.sides import ClientSide, RandomBytes, Session, Terms
 from peer.pairing.typed import TypedCode
+from tests.kit.adverts import no_adverts
 
 if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit
@@ -243,14 +244,8 @@ def both_users(device: Device, *, careful: bool) -> tuple[Confirm, Seen]:
     return confirm, seen
 
 
-async def nobody(*_args: object) -> bool:
+async def asked_in_error(*_args: object) -> bool:
     raise AssertionError("no user should have been asked")
-
-
-async def no_adverts() -> AsyncIterator[Any]:
-    """A LAN without any announcement."""
-    for advert in list[Any]():
-        yield advert
 
 
 def client_at(kit: Kit, home: Path, *, limits: Limits = DEFAULT_LIMITS) -> Client:

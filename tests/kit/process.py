@@ -223,7 +223,8 @@ class Program:
 
 def environment() -> dict[str, str]:
     """Our environment, without variables that change the folders of the processes."""
-    excluded = re.compile(r"_?HANDFAST|(STATE|RUNTIME)_DIRECTORY$|NOTIFY_SOCKET$")
+    of_a_service = "(STATE|RUNTIME)_DIRECTORY$|NOTIFY_SOCKET$|WATCHDOG_|JOURNAL_STREAM$"
+    excluded = re.compile(f"_?HANDFAST|{of_a_service}")
     kept = {name: value for name, value in os.environ.items() if not excluded.match(name)}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return kept | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb"}

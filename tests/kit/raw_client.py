@@ -85,6 +85,13 @@ class RawClient:
         assert self._association is not None
         self._association.send(data)
 
+    def sealed(self, data: bytes) -> bytes:
+        """Encrypt one message with the next record number, and return the datagram."""
+        assert self._association is not None
+        datagram = self._association.session.seal(data)
+        assert datagram is not None
+        return datagram
+
     def send_datagram(self, data: bytes) -> None:
         """Send a datagram from the session's own port, not encrypted."""
         assert self._association is not None
@@ -112,11 +119,16 @@ class RawClient:
         self._pings = 0xF000 | self._pings + 1 & 0xFFF
         self.send(b"\x40\x00" + number.to_bytes(2))
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            while not (pongs := [one for one in self.received if one.mid == number]):
+            while not (pongs := [one for one in self.received if self._is_pong(one, number)]):
                 self._came.clear()
                 await self._came.wait()
         for one in pongs:
             self.received.remove(one)
+
+    @staticmethod
+    def _is_pong(one: aiocoap.Message, number: int) -> bool:
+        # A request of the server can have the same Message ID.
+        return one.mid == number and one.mtype is aiocoap.RST
 
     async def close(self) -> None:
         """End the session."""

@@ -33,7 +33,7 @@ class Device(Protocol):
 
 @dataclass
 class Middle:
-    """What the man in the middle knows: the bindings of both sessions, and random bytes."""
+    """The knowledge of the man in the middle: the bindings of both sessions, and random bytes."""
 
     b_client: bytes
     b_device: bytes
@@ -79,7 +79,7 @@ def device_first(m: Middle, client: Client, device: Device) -> None:
     client.open(own)
 
 
-def device_first_with_patience(m: Middle, client: Client, device: Device) -> None:
+def device_first_with_a_fitting_commitment(m: Middle, client: Client, device: Device) -> None:
     """The same, with a commitment that fits a guess of the client's nonce."""
     device.commit()
     device.reveal(m.nonce())

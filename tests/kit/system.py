@@ -262,10 +262,14 @@ class Stage:
         output = tap.until("\n", on="out")
         return tap, int(output.split()[1])
 
-    def close(self) -> None:
-        """End all processes in reverse order, and fail if one printed a traceback."""
+    def end(self) -> None:
+        """End all processes in reverse order."""
         for program in reversed(self.programs):
             program.close()
+
+    def close(self) -> None:
+        """End all processes, and fail if one printed a traceback."""
+        self.end()
         for program in self.programs:
             print(program, end="\n\n")  # pytest shows this if the test failed
         for program in self.programs:

@@ -5,14 +5,16 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from client_app.home import Home
 from client_app.known_devices import DeviceBook
 from client_app.models import KnownDevice
 from device_app.app import App
+from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
 from iam.audit import Event
 from iam.model import Key, User
@@ -101,8 +103,8 @@ async def _board(identity: Identity) -> AsyncIterator[Board]:
 class DeviceThread:
     """The real device (`device_app.app.App`) in a separate thread."""
 
-    def __init__(self, folder: Path) -> None:
-        self._thread = LoopThread(lambda: _app(folder))
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self._thread = LoopThread(lambda: _app(folder, replace(SETTINGS, **changes)))
         self.app = self._thread.held
 
     @property
@@ -154,7 +156,7 @@ class DeviceThread:
 
 
 @asynccontextmanager
-async def _app(folder: Path) -> AsyncIterator[App]:
-    app = await App.start(Paths(folder, folder, folder), SETTINGS)
+async def _app(folder: Path, settings: Settings) -> AsyncIterator[App]:
+    app = await App.start(Paths(folder, folder, folder), settings)
     yield app
     await app.close()

@@ -47,8 +47,12 @@ class Tunnel:
 
     @property
     def address(self) -> Address:
-        """Where a CoAP client sends its datagrams."""
+        """The address to which a CoAP client sends its datagrams."""
         return Address(HOST, int(self._udp.getsockname()[1]))
+
+    def end_input(self) -> None:
+        """Let the program read an end of file. It may read on, for example on a new session."""
+        self._inside.send(b"")
 
     def _outwards(self) -> None:
         with suppress(OSError):  # the tunnel or the program has been closed

@@ -14,6 +14,7 @@ from typing import Any, Self
 import pytest
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.types import Type
+from aiocoap.resource import ObservableResource
 
 from device_app.access.clock import SystemClocks
 from device_app.resources.board import Readings
@@ -22,7 +23,7 @@ from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
 from peer.net.outline import outline_untrusted
-from peer.net.plain import Answer
+from peer.net.plain import Answer, Done, Write
 from peer.net.remote import PeerIdentity
 from peer.net.server import CoapsServer
 from tests.kit.device import Device, Kit
@@ -52,6 +53,35 @@ class Big(PlainResource):
 
     def answer(self, _query: tuple[str, ...], _sender: PeerIdentity, /) -> Answer:
         return in_text("big " * 700)
+
+
+class Ledger(PlainResource, ObservableResource):
+    """Keeps all writes in their order. Some queries let a write fail after it was noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[str] = []
+        self.failures: dict[str, BaseException] = {}
+
+    def answer(self, _query: tuple[str, ...], _sender: PeerIdentity, /) -> Answer:
+        return in_text("; ".join(self.entries[-8:]))
+
+    def answer_put(self, write: Write, _sender: PeerIdentity, /) -> Done:
+        return self._note("PUT", write, Done.CHANGED)
+
+    def answer_post(self, write: Write, _sender: PeerIdentity, /) -> Done:
+        return self._note("POST", write, Done.CREATED)
+
+    def answer_delete(self, write: Write, _sender: PeerIdentity, /) -> Done:
+        return self._note("DELETE", write, Done.DELETED)
+
+    def _note(self, method: str, write: Write, done: Done) -> Done:
+        self.entries.append(f"{method} {write.query} {write.payload!r} {write.content_format}")
+        self.updated_state()
+        for query in write.query:
+            if query in self.failures:
+                raise self.failures[query]
+        return done
 
 
 class Faulty(PlainResource):
@@ -99,6 +129,9 @@ class Twins:
         for name, resource in (("echo", Echo()), ("big", Big()), ("faulty", Faulty())):
             site.add((name,), resource)
             rules.add((name,), {"GET": "Hello:Get", "POST": "Hello:Get"})
+        site.add(("ledger",), Ledger(), is_conditional=True)
+        writes = dict.fromkeys(("PUT", "POST", "DELETE"), "Iam:SetUser")
+        rules.add(("ledger",), {"GET": "Hello:Get", **writes})
         replace_readings(site, _READINGS)
 
     @property
@@ -118,8 +151,13 @@ class Twins:
         ]
         return TwinClient(self, raws)
 
+    def ledgers(self) -> list[Ledger]:
+        """The resource at `/ledger` of each device."""
+        found = [device.app.site.find(("ledger",))[1] for device in self.devices]
+        return [one for one in found if isinstance(one, Ledger)]
+
     def events(self) -> list[list[tuple[object, ...]]]:
-        """What the audit trails of both devices say, without ports and times."""
+        """The events of both devices, without ports and times."""
         return [
             [
                 (one.event.kind, one.event.actor, one.event.action, one.event.result)

@@ -26,6 +26,13 @@ def skip_time(seconds: float) -> None:
     loop.time = lambda: before() + seconds  # type: ignore[method-assign]
 
 
+def stop_time() -> None:
+    """Let the clock of the running loop stand still: no timer fires in the rest of a test."""
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    loop.time = lambda: now  # type: ignore[method-assign]
+
+
 def block_until(holds: Callable[[], object]) -> None:
     """Block this thread until a condition holds that another thread or a process brings about."""
     deadline = time.monotonic() + TIMEOUT_SECONDS

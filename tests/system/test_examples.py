@@ -135,7 +135,7 @@ def test_the_mqtt_bridge_publishes_states_and_executes_commands(
 
 
 async def states_around_a_command(port: int) -> list[object]:
-    """What the bridge publishes of the lamp, before and after a message that switches it on."""
+    """The messages of the bridge about the lamp, before and after a message that switches it on."""
     async with aiomqtt.Client(HOST, port) as mqtt, asyncio.timeout(TIMEOUT_SECONDS):
         await mqtt.subscribe("handfast/kitchen/lamp")
         states = aiter(mqtt.messages)

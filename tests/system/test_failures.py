@@ -201,7 +201,7 @@ PROVOKED: Final[dict[str, Callable[[Scene], Sequence[Provocation]]]] = {
     "daemon_stopped_diagnosed": lambda scene: [scene.stopped()],
     "network_down_diagnosed": lambda scene: [network_down(scene)],
 }
-#: What the client is told to reach, if it is not `kitchen`.
+#: The target of the client, if it is not `kitchen`.
 TARGETS: Final = {
     "unknown_alias": "attic",
     "window_closed": "192.0.2.1:5685",
@@ -245,7 +245,7 @@ def test_a_failure_is_reported_as_the_table_says(
 
 @dataclass(frozen=True)
 class Said:
-    """What the client says, and its exit code."""
+    """The output of the client, and its exit code."""
 
     exit: int
     message: str

@@ -311,9 +311,9 @@ def test_output_to_a_pipe_is_one_json_object(stage: Stage) -> None:
     assert set(missing) == {"kind", "exit", "message", "advice"}
     assert anna.run("--json", "get", "cellar", "/hello", code=3).error["kind"] == "NotKnown"
     for verb in (["status"], ["users", "list"], ["users", "show", "anna"], ["pending"], ["health"]):
-        told = device.run(*verb, "--json")
-        assert told.value
-        assert told.err == ""
+        answer = device.run(*verb, "--json")
+        assert answer.value
+        assert answer.err == ""
 
 
 def test_both_users_compare_fingerprints_on_their_terminals(stage: Stage) -> None:

@@ -115,13 +115,13 @@ def test_three_wrong_codes_close_the_window_of_the_command(stage: Stage) -> None
     opening = device.open()
     for _ in range(3):
         try_wrong_code(eve, opening.address)
-    told = [json.loads(line) for line in opening.program.end(code=6).out.splitlines()]
-    kinds = [line.get("event") for line in told]
+    lines = [json.loads(line) for line in opening.program.end(code=6).out.splitlines()]
+    kinds = [line.get("event") for line in lines]
     assert kinds == ["window", "ended", "code", "ended", "code", "ended", "closed", None]
-    codes = [line["window"]["code"] for line in told if line.get("event") in {"window", "code"}]
+    codes = [line["window"]["code"] for line in lines if line.get("event") in {"window", "code"}]
     assert len(set(codes)) == 3
-    assert [line["ceremony"]["reason"] for line in told if "ceremony" in line] == ["mismatch"] * 3
-    assert (told[-1]["paired"], told[-1]["closed"]) == (None, "failures")
+    assert [line["ceremony"]["reason"] for line in lines if "ceremony" in line] == ["mismatch"] * 3
+    assert (lines[-1]["paired"], lines[-1]["closed"]) == (None, "failures")
     assert eve.run("--json", "pair", opening.address, "--code", WRONG, "--yes", code=11).error
     assert not device.users()
 
@@ -141,9 +141,9 @@ def test_a_lockout_is_reported_and_paired_clients_are_still_served(stage: Stage)
     assert "too many failed pairings" in refused["message"]
     assert "Paired clients are unaffected" in refused["advice"]
     # A short press does not end the lockout.
-    for told in (device.run("press"), device.run("status")):
+    for shown in (device.run("press"), device.run("status")):
         assert re.search(
-            r"no client can pair for (30|[12]?[0-9]) s\.\n *Paired clients are not", told.out
+            r"no client can pair for (30|[12]?[0-9]) s\.\n *Paired clients are not", shown.out
         )
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
     window, at = open_window(device)  # opening a window on the console ends the lockout
