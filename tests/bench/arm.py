@@ -7,20 +7,19 @@ number of instructions is that of a real board, apart from what its kernel does.
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.bench.harness import OURS, Bench, Series
 from tests.bench.instructions import LOOP, MILLION, OPERATIONS, Counter, of_each_operation
-from tests.bench.programs import device
-from tests.bench.start import outside
-from tests.kit.process import ROOT
+from tests.bench.programs import device, surroundings
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.bench.programs import Server
 
-MADE: Final = Path(".venv/arm").absolute()
+PYTHON: Final = "arm-python"
 COUNT_BYTES: Final = 8
 
 
@@ -40,26 +39,10 @@ def counted(file: Path) -> int:
     return int.from_bytes(file.read_bytes()[:COUNT_BYTES], "little")
 
 
-def python(file: Path) -> list[str]:
-    """The Python for ARM in QEMU, which counts to a file."""
-    plugin = f"{MADE}/count.so,out={file}"
-    return ["qemu-aarch64", "-plugin", plugin, str(MADE / "root" / "usr" / "bin" / "python3")]
-
-
-def variables() -> dict[str, str]:
-    """The environment of the Python for ARM."""
-    root = str(MADE / "root")
-    return {
-        "QEMU_LD_PREFIX": root,
-        "PYTHONHOME": f"{root}/usr",
-        "PYTHONPATH": f"{ROOT}:{MADE}/site",
-    }
-
-
 def instructions(bench: Bench) -> None:
     """Instructions of a request, a handshake and a start, on 64-bit ARM."""
     file = bench.folder / "count"
-    with device(bench, "arm", wrapper=python(file), variables=variables()) as server:
+    with device(bench, "arm", python=(PYTHON, str(file))) as server:
         found = of_each_operation(bench, Emulated(bench, server, file))
     for key, name, *_ in OPERATIONS:
         add(bench, key, name, found[key])
@@ -79,8 +62,8 @@ def add(bench: Bench, key: str, name: str, series: Series) -> None:
 def whole(file: Path, *words: str) -> float:
     """Millions of instructions of a process from start to end."""
     subprocess.run(
-        [*python(file), *words],
-        env=outside() | variables(),
+        [PYTHON, str(file), *words],
+        env=surroundings(None),
         check=True,
         capture_output=True,
         timeout=2 * TIMEOUT_SECONDS,

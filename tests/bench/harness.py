@@ -21,6 +21,7 @@ from tests.kit.waiting import TIMEOUT_SECONDS
 
 T = TypeVar("T")
 OURS: Final = "handfast"
+BASE: Final = "base"  # the device of another checkout
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,11 @@ class Series:
 
 
 def number(value: float) -> str:
-    """A value with three digits that matter, and commas between thousands."""
+    """A value with two or three digits that matter, and commas between thousands."""
     if value >= 100:
         return f"{value:,.0f}"
+    if 0 < value < 0.1:
+        return f"{value:.2g}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -71,6 +74,7 @@ class Row:
         figures: the values of each candidate; the first is the one that is compared.
         more_is_better: a rate; otherwise a cost.
         x: the place on the curve `key`, if the row is a point of one.
+        group: the group of measurements that it belongs to.
     """
 
     key: str
@@ -79,6 +83,7 @@ class Row:
     figures: Mapping[str, Series]
     more_is_better: bool = False
     x: float | None = None
+    group: str = ""
 
     @property
     def ratios(self) -> dict[str, Series]:
@@ -94,6 +99,7 @@ class Row:
             "unit": self.unit,
             "more_is_better": self.more_is_better,
             "x": self.x,
+            "group": self.group,
             "figures": {one: list(series.values) for one, series in self.figures.items()},
             "medians": {one: series.median for one, series in self.figures.items()},
             "ratios": {one: series.median for one, series in self.ratios.items()},
@@ -105,20 +111,6 @@ class Row:
         ratios = ", ".join(f"{number(ratio.median)} × {one}" for one, ratio in self.ratios.items())
         place = "" if self.x is None else f" at {self.x:,.0f}"
         return f"{self.name}{place} [{self.unit}]: {figures}" + (f": {ratios}" if ratios else "")
-
-
-def interleaved(candidates: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, tuple[T, ...]]:
-    """Measure each candidate once a round; return the results by candidate."""
-    found: dict[str, list[T]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, measure in candidates.items():
-            found[name].append(measure())
-    return {name: tuple(results) for name, results in found.items()}
-
-
-def compare(candidates: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Series]:
-    """Measure one figure of each candidate, in turn."""
-    return {name: Series(values) for name, values in interleaved(candidates, rounds).items()}
 
 
 def process_seconds(
@@ -134,9 +126,14 @@ def process_seconds(
     ) as process:
         guard = threading.Timer(TIMEOUT_SECONDS, process.kill)
         guard.start()
-        code = process.wait()
-        taken = time.perf_counter() - begin
-        guard.cancel()
+        try:
+            code = process.wait()
+            taken = time.perf_counter() - begin
+        except BaseException:  # Ctrl-C: `Popen` would leave the process running
+            process.kill()
+            raise
+        finally:
+            guard.cancel()
     assert code == 0, f"exit code {code}: {' '.join(argv)}"
     return taken
 
@@ -155,7 +152,7 @@ def resident_bytes(pid: int) -> int:
 
 @dataclass
 class Bench:
-    """What a measurement gets: where to write, how much to do, and where results go.
+    """The arguments of a measurement: where to write, how much to do, and where results go.
 
     Attributes:
         folder: for the files of one run.
@@ -164,6 +161,9 @@ class Bench:
         share: the part of the usual number of operations; a test of the measurements themselves
             takes a very small one.
         base: another checkout of this project with a `.venv`, as a further candidate.
+        rows: the results so far.
+        report: called with each result as a line of text.
+        step: called with what is measured next.
     """
 
     folder: Path
@@ -173,10 +173,29 @@ class Bench:
     base: Path | None = None
     rows: list[Row] = field(default_factory=list)
     report: Callable[[str], object] = print
+    step: Callable[[str], object] = lambda _what: None
 
     def times(self, usual: int) -> int:
         """How many operations to do."""
         return max(2, int(usual * self.share))
+
+    def interleaved(
+        self, candidates: Mapping[str, Callable[[], T]], rounds: int
+    ) -> dict[str, tuple[T, ...]]:
+        """Measure each candidate once a round; return the results by candidate."""
+        found: dict[str, list[T]] = {name: [] for name in candidates}
+        for number in range(rounds):
+            for name, measure in candidates.items():
+                self.step(f"round {number + 1} of {rounds}: {name}")
+                found[name].append(measure())
+        return {name: tuple(results) for name, results in found.items()}
+
+    def compare(
+        self, candidates: Mapping[str, Callable[[], float]], rounds: int
+    ) -> dict[str, Series]:
+        """Measure one figure of each candidate, in turn."""
+        results = self.interleaved(candidates, rounds)
+        return {name: Series(values) for name, values in results.items()}
 
     def add(self, row: Row) -> None:
         """Keep a row, and report it."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 VALGRIND: Final = ("valgrind", "--tool=callgrind", "--quiet")
 MILLION: Final = 1e6
 LOOP: Final = "for _ in range(10**6): pass"
-"""What a user can time on a board, to learn how long a million instructions take there."""
+"""A program to time on a board, to learn how long a million instructions take there."""
 
 
 class Counter:
@@ -125,7 +125,8 @@ OPERATIONS: Final[tuple[tuple[str, str, str, int, dict[str, object]], ...]] = (
 def of_each_operation(bench: Bench, counter: Counter) -> dict[str, Series]:
     """Millions of instructions of each operation."""
     found = {}
-    for key, _, mode, usual, settings in OPERATIONS:
+    for key, name, mode, usual, settings in OPERATIONS:
+        bench.step(name)
         count = bench.times(usual)
         found[key] = Series((counter.each(mode, min(count, 50), count, **settings),))
     return found

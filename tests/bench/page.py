@@ -1,21 +1,25 @@
-"""What a run writes: the results as JSON, the table and the pictures of docs/performance.md."""
+"""The files of a run: the results as JSON, the table and the pictures of docs/performance.md."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench.harness import OURS, Row, Series, number
+from tests.bench.goals import verdicts
+from tests.bench.harness import BASE, OURS, Row, Series
 from tests.bench.picture import draw_bars, draw_curves
+from tests.bench.progress import duration
 from tests.kit.process import ROOT
 
 DOCS: Final = ROOT / "docs"
 PAGE: Final = DOCS / "performance.md"
 FOLDER: Final = DOCS / "performance"
 RESULTS: Final = "results.json"
+RUN: Final = "run.json"
 #: The rows in the picture of bars.
 SHOWN: Final = (
     "get-16-cpu",
@@ -42,68 +46,109 @@ CURVES: Final[Mapping[str, str]] = {
     "curve-policies": "a decision with four conditions, by policies",
     "curve-reload": "longest wait during a reload, by policies",
     "curve-events-start": "start of the daemon, by events",
+    "curve-events-change": "a user added durably, by events",
     "curve-payload": "a GET, by bytes of its body",
 }
-BASE: Final = "base"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The machine and the duration of a run.
+
+    Attributes:
+        machine: the machine and the versions of what was compared.
+        seconds: the time of each group when it was last measured.
+        busy: the groups that began while other programs kept the machine busy.
+    """
+
+    machine: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    busy: Sequence[str] = ()
 
 
 def from_json(value: Mapping[str, Any]) -> Row:
     """A row as `Row.as_json` writes it."""
     figures = {one: Series(tuple(values)) for one, values in value["figures"].items()}
     more = bool(value["more_is_better"])
-    return Row(value["key"], value["name"], value["unit"], figures, more, value["x"])
+    name, unit, x, group = (value[key] for key in ("name", "unit", "x", "group"))
+    return Row(value["key"], name, unit, figures, more, x, group)
 
 
-def merged(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """The new rows in the places of the old ones of the same keys, and the others."""
-    keys = list(dict.fromkeys(row.key for row in (*old, *new)))
-    renewed = {row.key for row in new}
-    return [row for key in keys for row in (new if key in renewed else old) if row.key == key]
+def merged(old: Sequence[Row], new: Sequence[Row], groups: Sequence[str]) -> list[Row]:
+    """All new rows, and those of the old ones whose group was not measured again, by groups."""
+    renewed = {row.group for row in new}
+    kept = [row for row in old if row.group not in renewed]
+    return sorted((*kept, *new), key=lambda row: groups.index(row.group))
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The lines of a table in Markdown: one for each pair that is compared."""
-    yield "| what | figure | compared with | ratio |"
-    yield "|---|---|---|---|"
+    """The lines of a table in Markdown: one for each pair that is compared.
+
+    A goal is shown in the line of the candidate of which it is a multiple, or else in the first.
+    """
+    yield "| what | figure | compared with | ratio | goal | met |"
+    yield "|---|---|---|---|---|---|"
     for row in rows:
         if row.x is not None:
             continue
         (first, series), *_ = row.figures.items()
         own = f"{series}" if first == OURS else f"{first}: {series}"
-        others = [one for one in row.ratios if one != BASE]
-        if not others:
-            yield f"| {row.name} | {own} {row.unit} | | |"
+        others = [one for one in row.ratios if one != BASE] or [""]
         for index, other in enumerate(others):
             name, figure = (row.name, f"{own} {row.unit}") if index == 0 else ("", "")
-            against = f"{other}: {row.figures[other]}"
-            yield f"| {name} | {figure} | {against} | {number(row.ratios[other].median)} |"
+            pair = f"{other}: {row.figures[other]} | {row.ratios[other]}" if other else "|"
+            goals = [
+                each
+                for each in verdicts(row)
+                if each[0].beside == other or (index == 0 and each[0].beside not in others)
+            ]
+            aim = "; ".join(goal.text for goal, _ in goals)
+            met = "; ".join(verdict for _, verdict in goals)
+            yield re.sub(" +", " ", f"| {name} | {figure} | {pair} | {aim} | {met} |")
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
     """Write JSON, table and pictures to a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(row.as_json(), ensure_ascii=False) for row in rows)
-    (folder / RESULTS).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    (folder / "table.md").write_text("\n".join([*table(rows), ""]), encoding="utf-8")
+    lines = ",\n".join(json.dumps(as_json(row), ensure_ascii=False) for row in rows)
+    replace_file(folder / RESULTS, f"[\n{lines}\n]\n")
+    replace_file(folder / "table.md", "\n".join([*table(rows), ""]))
     by_key = {row.key: row for row in rows}
     shown = [by_key[key] for key in SHOWN if key in by_key]
-    if shown:
-        picture = draw_bars([without_base(row) for row in shown], "Costs and rates of handfast")
-        (folder / "costs.svg").write_text(picture, encoding="utf-8")
+    for name, narrow in (("", False), ("-narrow", True)) if shown else ():
+        own = [without_base(row) for row in shown]
+        picture = draw_bars(own, "Costs and rates of handfast", narrow=narrow)
+        replace_file(folder / f"costs{name}.svg", picture)
     curves = {
         name: [row for row in rows if row.key == key]
         for key, name in CURVES.items()
         if key in by_key
     }
-    if curves:
-        picture = draw_curves(curves, "Costs of handfast as things grow")
-        (folder / "growth.svg").write_text(picture, encoding="utf-8")
+    for name, narrow in (("", False), ("-narrow", True)) if curves else ():
+        picture = draw_curves(curves, "Costs of handfast as things grow", narrow=narrow)
+        replace_file(folder / f"growth{name}.svg", picture)
+
+
+def as_json(row: Row) -> dict[str, object]:
+    """A row with its goals."""
+    goals = [{"goal": goal.text, "met": verdict} for goal, verdict in verdicts(row)]
+    return row.as_json() | {"goals": goals}
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file, which is never seen half-written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def without_base(row: Row) -> Row:
     """The row without the other checkout."""
     figures = {one: series for one, series in row.figures.items() if one != BASE}
-    return Row(row.key, row.name, row.unit, figures, row.more_is_better, row.x)
+    return replace(row, figures=figures)
 
 
 def read(folder: Path) -> list[Row]:
@@ -114,15 +159,49 @@ def read(folder: Path) -> list[Row]:
     return [from_json(one) for one in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def write_docs(rows: Sequence[Row]) -> None:
-    """Write the pictures, the JSON and the table of docs/performance.md."""
-    own = [without_base(row) for row in rows]
+def read_run(folder: Path) -> Run:
+    """The machine and the duration of a run, if they are known."""
+    file = folder / RUN
+    return Run(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else Run()
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Note where and how long was measured."""
+    replace_file(folder / RUN, json.dumps(asdict(run), indent=1, ensure_ascii=False) + "\n")
+
+
+def write_docs(rows: Sequence[Row], run: Run, groups: Sequence[str]) -> None:
+    """Write the pictures, the JSON and the table of docs/performance.md.
+
+    Groups that were not measured keep their rows there.
+    """
+    known = read_run(FOLDER)
+    busy = {*known.busy} - {row.group for row in rows} | {*run.busy}
+    run = Run(
+        run.machine or known.machine,
+        {**known.seconds, **run.seconds},
+        [name for name in groups if name in busy],
+    )
+    own = merged(read(FOLDER), [without_base(row) for row in rows], groups)
     write(FOLDER, own)
+    write_run(FOLDER, run)
     (FOLDER / "table.md").unlink()
     page = PAGE.read_text(encoding="utf-8")
-    lines = "\n".join(table(own))
     begin, end = "<!-- written by make bench -->", "<!-- end of the table -->"
     pattern = re.compile(f"{begin}.*?{end}", re.DOTALL)
     assert pattern.search(page), f"{PAGE} has no {begin}"
-    changed = pattern.sub(lambda _found: f"{begin}\n{lines}\n\n{end}", page)
-    PAGE.write_text(changed, encoding="utf-8")
+    lines = "\n".join((begin, *results(own, run), "", end))
+    replace_file(PAGE, pattern.sub(lambda _found: lines, page))
+
+
+def results(rows: Sequence[Row], run: Run) -> Iterator[str]:
+    """The lines of the page that a run writes: where it was measured, and the table."""
+    if run.machine:
+        is_complete = run.seconds.keys() >= {row.group for row in rows}
+        took = f", in {duration(sum(run.seconds.values()))}" if is_complete else ""
+        yield f"Measured on {run.machine}{took}."
+        if run.busy:
+            names = ", ".join(f"`{name}`" for name in run.busy)
+            yield f"The rows of {names} were measured while other programs kept the machine busy."
+        yield ""
+    yield from table(rows)

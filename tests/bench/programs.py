@@ -11,11 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -72,7 +71,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the generator printed, and the CPU time of the server meanwhile."""
+    """Return the output of the generator, and the CPU time of the server meanwhile."""
 
     count: int
     rate: float
@@ -144,10 +143,13 @@ def command(tree: Path | None, *words: str) -> list[str]:
 def surroundings(tree: Path | None) -> dict[str, str]:
     """The environment of a device or a client of a checkout: discovery stays on loopback.
 
-    Without the safe path, `python -m` would import from the folder in which `make` runs.
+    Without the safe path, `python -m` would import from the folder in which `make` runs. Without
+    bytecode, which an installed device has, every start would compile all modules.
     """
     path = {} if tree is None else {"PYTHONPATH": str(tree)}
-    return environment() | {"HANDFAST_INTERFACES": IPV4, "PYTHONSAFEPATH": "1"} | path
+    found = environment() | {"HANDFAST_INTERFACES": IPV4, "PYTHONSAFEPATH": "1"} | path
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
+    return found
 
 
 def new_home(
@@ -182,12 +184,11 @@ def device(
     home: Path | None = None,
     modules: Sequence[str] = (),
     wrapper: Sequence[str] = (),
-    variables: Mapping[str, str] = MappingProxyType({}),
+    python: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Run the daemon of this checkout, or of the other one, until it is ready.
 
-    `wrapper` runs it in another program; if `variables` are given, it is run by that program's
-    own Python, whose environment they are.
+    `wrapper` runs it in another program, and `python` is another Python to run it.
     """
     tree = bench.base if base else None
     at = home or new_home(bench, f"device-{name}".replace(" ", "-"), tree=tree, modules=modules)
@@ -195,8 +196,8 @@ def device(
     words = ["--home", str(at), "run", "--listen", IPV4, "--listen", IPV6, "--allow-loopback"]
     words += ["--port", str(port), "--pairing-port", "0", *options]
     folder, _ = load_keys(bench)
-    argv = ["-m", "device_app", *words] if variables else command(tree, *words)
-    program = Program([*wrapper, *argv], surroundings(tree) | dict(variables))
+    argv = [*python, "-m", "device_app", *words] if python else command(tree, *words)
+    program = Program([*wrapper, *argv], surroundings(tree))
     try:
         program.until("ready")
         pin(program.process.pid, to_last=True)

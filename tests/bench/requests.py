@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from contextlib import ExitStack
@@ -9,13 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.harness import (
+    BASE,
     OURS,
     Bench,
     Row,
     Series,
-    compare,
     cpu_seconds,
-    interleaved,
     picked,
     process_seconds,
 )
@@ -38,7 +38,6 @@ from tests.kit.process import Program
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-BASE: Final = "base"
 BIG: Final = 1_048_576
 #: Requests of one measurement by window, and those of libcoap, which answers faster.
 COUNTS: Final = {16: (6_000, 24_000), 1: (3_000, 9_000)}
@@ -50,11 +49,11 @@ def small_gets(bench: Bench) -> None:
         ours = stack.enter_context(device(bench, OURS, "--local", "compat"))
         strict = stack.enter_context(device(bench, f"{OURS}, strict", "--local", "strict"))
         peer = stack.enter_context(libcoap(bench))
+        kinds = (True, False) if has_tinydtls() else (False,)
         servers = [
             ours,
             peer,
-            stack.enter_context(aiocoap(bench, secured=True)),
-            stack.enter_context(aiocoap(bench, secured=False)),
+            *(stack.enter_context(aiocoap(bench, secured=one)) for one in kinds),
             Server(f"{OURS}, IPv6", ours.program, ours.port, ours.security, host=IPV6),
             strict,
         ]
@@ -63,7 +62,7 @@ def small_gets(bench: Bench) -> None:
             servers.append(stack.enter_context(other))
         for window, (few, many) in COUNTS.items():
             counts = {one: bench.times(many if one is peer else few) for one in servers}
-            found = interleaved(
+            found = bench.interleaved(
                 {
                     one.name: partial(load, bench, one, window=window, count=count)
                     for one, count in counts.items()
@@ -72,6 +71,11 @@ def small_gets(bench: Bench) -> None:
             )
             name = f"small GET, {window} in progress" if window > 1 else "small GET, one by one"
             add_cpu_and_rate(bench, f"get-{window}", name, found)
+
+
+def has_tinydtls() -> bool:
+    """Whether aiocoap can use DTLS here: its library has to be compiled, which may have failed."""
+    return importlib.util.find_spec("DTLSSocket") is not None
 
 
 def add_cpu_and_rate(
@@ -84,16 +88,18 @@ def add_cpu_and_rate(
     bench.add_figures(f"{key}-rate", f"{name}: rate", "/s", rate, rate=True)
 
 
-#: The path on the device and on libcoap's server, and the settings of the generator.
+#: The path on the device and on libcoap's server, if it has such a one; the generator's settings.
 OTHER: Final[Mapping[str, tuple[str, str, str, Mapping[str, object]]]] = {
     "observe": ("an observation begun", "/value", "/example_data", {"observe": 0, "slots": 1}),
     "block": ("a block asked for", "/hello", "/", {"block2": 6}),
     "write": ("a small PUT", "/value", "/example_data", {"method": "PUT", "body": "on"}),
+    "post": ("a small POST", "/value", "", {"method": "POST", "body": "on"}),
+    "delete": ("a DELETE", "/value", "", {"method": "DELETE"}),
 }
 
 
 def other_path(bench: Bench) -> None:
-    """Requests that take aiocoap's path: Observe, a block that is asked for, a write."""
+    """Requests beside the plain GET: Observe, a block that is asked for, writes."""
     with ExitStack() as stack:
         modules = ["bench_bodies"]
         devices = [stack.enter_context(device(bench, OURS, modules=modules))]
@@ -107,8 +113,9 @@ def other_path(bench: Bench) -> None:
                 one.name: partial(ask_server, bench, one, of_ours, 2_000, settings)
                 for one in devices
             }
-            candidates[peer.name] = partial(ask_server, bench, peer, of_peer, 6_000, settings)
-            cpu = compare(candidates, bench.rounds)
+            if of_peer:
+                candidates[peer.name] = partial(ask_server, bench, peer, of_peer, 6_000, settings)
+            cpu = bench.compare(candidates, bench.rounds)
             bench.add_figures(f"other-{kind}", f"{name}: CPU of the server", "µs", cpu)
 
 
@@ -132,7 +139,7 @@ def notifications(bench: Bench) -> None:
             other = device(bench, BASE, base=True, modules=["bench_bodies"])
             servers.append((stack.enter_context(other), "/value"))
         changes = bench.times(100)
-        cpu = compare(
+        cpu = bench.compare(
             {one.name: partial(notify, bench, one, path, changes) for one, path in servers},
             bench.rounds,
         )
@@ -177,7 +184,9 @@ def large_body(bench: Bench) -> None:
             )
             return taken, cpu_seconds(server.pid) - before
 
-        found = interleaved({one.name: partial(measure, one) for one in servers}, bench.rounds)
+        found = bench.interleaved(
+            {one.name: partial(measure, one) for one in servers}, bench.rounds
+        )
         rate = picked(found, lambda one: 1 / one[0])
         name = "1 MiB in blocks, libcoap's client: rate"
         bench.add_figures("block2-rate", name, "MiB/s", rate, rate=True)
@@ -190,19 +199,21 @@ def payloads(bench: Bench) -> None:
     with device(bench, modules=["bench_bodies"]) as server:
         for length in (16, 256, 1024):
             measure = partial(ask_server, bench, server, f"/bytes/{length}", 3_000, {})
-            cpu = compare({OURS: measure}, bench.rounds)
+            cpu = bench.compare({OURS: measure}, bench.rounds)
             bench.add(Row("curve-payload", "a GET, by bytes of its body", "µs", cpu, x=length))
 
-        def whole(path: str) -> float:
+        def whole(path: str, times: int) -> float:
             before = cpu_seconds(server.pid)
-            fetch(bench, server, path)
-            return 1e6 * (cpu_seconds(server.pid) - before)
+            for _ in range(times):
+                fetch(bench, server, path)
+            return 1e6 * (cpu_seconds(server.pid) - before) / times
 
         for length in (4_096, 16_384, 65_536, BIG):
-            found = compare(
+            times = 1 if length == BIG else bench.times(10)
+            found = bench.compare(
                 {
-                    "session alone": partial(whole, "/bytes/16"),
-                    OURS: partial(whole, f"/bytes/{length}"),
+                    "session alone": partial(whole, "/bytes/16", times),
+                    OURS: partial(whole, f"/bytes/{length}", times),
                 },
                 bench.rounds,
             )
@@ -233,7 +244,7 @@ def own_client(bench: Bench) -> None:
         if bench.base:
             other = stack.enter_context(device(bench, BASE, base=True))
             candidates[BASE] = partial(ask, bench, other, base=True)
-        found = interleaved(candidates, bench.rounds)
+        found = bench.interleaved(candidates, bench.rounds)
         rate = picked(found, lambda one: one[0])
         name = "our client and our server, one by one: rate"
         bench.add_figures("client-rate", name, "/s", rate, rate=True)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from tests.bench.harness import OURS, Bench, Row, Series, compare, interleaved, picked
+from tests.bench.harness import BASE, OURS, Bench, Row, Series, picked
 from tests.bench.programs import (
     HERE,
     Server,
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from tests.kit.process import Program
 
-BASE: Final = "base"
 LIVE: Final = 1_000
 WARM: Final = 100
+BURST: Final = 16
 ROUNDS: Final = 9
 OPENED: Final = 500
 
@@ -39,13 +39,15 @@ def handshakes(bench: Bench) -> None:
         servers = [stack.enter_context(device(bench, OURS)), stack.enter_context(libcoap(bench))]
         if bench.base:
             servers.append(stack.enter_context(device(bench, BASE, base=True)))
-        for mode, usual, key, name in (
-            ("handshakes", 200, "handshake-cpu", "full handshake"),
-            ("hellos", 2_000, "hello-cpu", "ClientHello without a cookie"),
+        hello = "ClientHello without a cookie"
+        for mode, usual, window, key, name in (
+            ("handshakes", 200, 1, "handshake-cpu", "full handshake"),
+            ("hellos", 2_000, 1, "hello-cpu", f"{hello}, one by one"),
+            ("hellos", 4_000, BURST, "hello-burst-cpu", f"{hello}, {BURST} at a time"),
         ):
-            count = bench.times(usual)
-            found = interleaved(
-                {one.name: partial(load, bench, one, mode, count=count) for one in servers},
+            given = {"count": bench.times(usual)} | ({"window": window} if window > 1 else {})
+            found = bench.interleaved(
+                {one.name: partial(load, bench, one, mode, **given) for one in servers},
                 bench.rounds,
             )
             cpu = picked(found, lambda one: one.cpu)
@@ -76,7 +78,7 @@ def live_sessions(bench: Bench) -> None:
             ):
                 names = {full: "live sessions", empty: "an empty device"}
                 given = {"window": 16} if mode == "requests" else {}
-                found = interleaved(
+                found = bench.interleaved(
                     {
                         name_of: partial(load, bench, one, mode, count=bench.times(usual), **given)
                         for one, name_of in names.items()
@@ -103,7 +105,7 @@ def idle_memory(bench: Bench) -> None:
                     return (server.resident() - before) / sessions / 1024
 
     names = (OURS, "pyOpenSSL alone")
-    figures = compare({name: partial(measure, name) for name in names}, min(bench.rounds, 3))
+    figures = bench.compare({name: partial(measure, name) for name in names}, min(bench.rounds, 3))
     bench.add_figures("session-memory", "memory of an idle session", "KiB", figures)
 
 
@@ -114,6 +116,7 @@ def opened_and_closed(bench: Bench) -> None:
         count = bench.times(OPENED)
         with generator(bench, server, "hold", sessions=count, rounds=ROUNDS) as program:
             for round_ in range(ROUNDS):
+                bench.step(f"round {round_ + 1} of {ROUNDS}")
                 program.until('"open"', on="out", times=round_ + 1)
                 program.type("")
                 program.until('"closed"', on="out", times=round_ + 1)
@@ -137,6 +140,7 @@ def pairing(bench: Bench) -> None:
         return [1e3 * one for one in json.loads(done.stdout.splitlines()[-1])]
 
     names = ("connect and pair", "a handshake", "a user added durably")
-    results = zip(*(measure() for _ in range(bench.rounds)), strict=True)
+    rounds = bench.interleaved({"pairing": measure}, bench.rounds)["pairing"]
+    results = zip(*rounds, strict=True)
     figures = {name: Series(tuple(each)) for name, each in zip(names, results, strict=True)}
     bench.add_figures("pairing", "pairing by `compare`, both users accept at once", "ms", figures)

@@ -1,4 +1,4 @@
-"""What a user waits for first: the start of each verb of an installed wheel, and an idle daemon."""
+"""The time until a user sees something: each verb of an installed wheel, and an idle daemon."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from client_app.models import KnownDevice
 from device_app.settings.paths import Paths
 from iam import Key, State, Store, User
 from peer.identity import Identity
-from tests.bench.harness import OURS, Bench, Series, compare, process_seconds, resident_bytes
+from tests.bench.harness import OURS, Bench, Series, process_seconds, resident_bytes
 from tests.bench.programs import IPV4, surroundings
 from tests.kit.distribution import Environment, build
 from tests.kit.interop import Ports
@@ -96,7 +96,7 @@ def verbs(bench: Bench) -> None:
                 run(argv)
         candidates = {BARE: partial(run, bare)}
         candidates |= {name: partial(run, argv) for name, argv in commands.items()}
-        found = compare(candidates, 3 * bench.rounds if bench.share == 1 else bench.rounds)
+        found = bench.compare(candidates, 3 * bench.rounds if bench.share == 1 else bench.rounds)
         for number, name in enumerate(commands):
             bench.add_figures(
                 f"verb-{number}", f"{name}: from start to end", "ms",

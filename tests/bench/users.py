@@ -12,7 +12,7 @@ from iam import Event, Key, State, Store, Subject, User
 from iam.policy import Role
 from iam.policy_toml import to_toml
 from tests.bench import control
-from tests.bench.harness import OURS, Bench, Row, Series, compare, process_seconds
+from tests.bench.harness import OURS, Bench, Row, Series, process_seconds
 from tests.bench.policy_sets import ATTRIBUTES, access, policies
 from tests.bench.programs import command, device, generate, new_home, surroundings
 
@@ -52,8 +52,9 @@ def many_users(bench: Bench) -> None:
     def note(key: str, size: int, value: float) -> None:
         columns.setdefault(key, {}).setdefault(size, []).append(value)
 
-    for _ in range(rounds):
+    for number in range(rounds):
         for size, home in homes.items():
+            bench.step(f"round {number + 1} of {rounds}: {size:,} users")
             begin = time.perf_counter()
             with device(bench, f"{size} users", home=home) as server:
                 note("start", size, time.perf_counter() - begin)
@@ -92,27 +93,28 @@ def decisions(bench: Bench) -> None:
         size: State.of([*users_of(size), User("anna", "tester", (Key("a" * 64),))])
         for size in sorted({FEW, bench.times(MANY)})
     }
-    asked = {"without conditions": "M9:Get", "with four conditions": "O9:Get"}
+    asked = {"plain": ("without conditions", "M9:Get")}
+    asked |= {"conditions": ("with four conditions", "O9:Get")}
     rules = access(10)
-    for name, action in asked.items():
+    for key, (name, action) in asked.items():
         assert rules.decide(rules.subject(states[FEW], "a" * 64, 0.0), action, ATTRIBUTES).allowed
 
         def decide(state: State, action: str = action) -> None:
             rules.decide(rules.subject(state, "a" * 64, 0.0), action, ATTRIBUTES)
 
-        found = compare(
+        found = bench.compare(
             {
                 f"{size:,} users": lambda state=state: 1e6 * seconds(lambda: decide(state), times)  # type: ignore[misc]
                 for size, state in reversed(states.items())
             },
             bench.rounds,
         )
-        bench.add_figures(f"decision-{name[:4].strip()}", f"one decision {name}", "µs", found)
+        bench.add_figures(f"decision-{key}", f"one decision {name}", "µs", found)
     tester = Subject("a" * 64, User("anna", "tester", (Key("a" * 64),)), "tester")
     for count in (1, 10, 100, 1_000):
         among = access(count)
         action = f"O{count - 1}:Get"
-        cost = compare(
+        cost = bench.compare(
             {OURS: lambda: 1e6 * seconds(lambda: among.decide(tester, action, ATTRIBUTES), times)},  # noqa: B023
             bench.rounds,
         )
@@ -147,8 +149,9 @@ def reload(bench: Bench) -> None:
 
         counts = sorted({0, 1, 10, 100, bench.times(POLICIES)})
         results: dict[int, list[tuple[float, float]]] = {count: [] for count in counts}
-        for _ in range(bench.rounds):
+        for number in range(bench.rounds):
             for count in counts:
+                bench.step(f"round {number + 1} of {bench.rounds}: {count:,} policies")
                 results[count].append(stall(count))
     waits = {count: Series(tuple(one for one, _ in found)) for count, found in results.items()}
     most = max(counts)
@@ -174,6 +177,7 @@ def longest_wait(bench: Bench, server: Server) -> float:
 def events(bench: Bench) -> None:
     """The start of the daemon, and a durable change, with a long audit trail."""
     for count in sorted({0, bench.times(1_000), bench.times(10_000)}):
+        bench.step(f"{count:,} events")
         home = new_home(bench, f"events-{count}")
         with closing(Store.open(Paths(home, home, home).store)) as store:
             if count:

@@ -3,48 +3,84 @@
 A device loads this module from the folder `modules` beside its `device.toml`.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from functools import partial
+from typing import TYPE_CHECKING
 
 import aiocoap
 from aiocoap.numbers.codes import Code
-from aiocoap.resource import ObservableResource, Resource
+from aiocoap.resource import ObservableResource
 
 from device_app.resource_spec import Board, ResourceSpec
+from device_app.resources.plain_resource import PlainResource
+from peer.net import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: A resource whose changes are rendered once; an older checkout of this project has none.
 SHARED = partial(ResourceSpec, same_for_all=True)
+ACTIONS = {
+    "GET": "Bench:Get",
+    "PUT": "Bench:Put",
+    "POST": "Bench:Post",
+    "DELETE": "Bench:Delete",
+}
 LENGTHS = (16, 256, 1024, 4096, 16_384, 65_536, 1_048_576)
 
 
-class Bytes(Resource):
+class Bytes(PlainResource):
     """GET returns the same bytes each time."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
         self._body = bytes(number % 251 for number in range(length))
 
-    async def render_get(self, _request: aiocoap.Message) -> aiocoap.Message:
+    def answer(self, _query: tuple[str, ...], _sender: object, /) -> plain.Answer:
         """Answer with the bytes."""
-        return aiocoap.Message(payload=self._body, content_format=42)
+        return plain.Answer(self._body, 42)
 
 
-class Value(ObservableResource):
-    """GET returns what the last PUT has set; observers are notified of each."""
+class Value(PlainResource, ObservableResource):
+    """GET returns what the last PUT or POST has set; observers are notified of each."""
 
     def __init__(self) -> None:
         super().__init__()
         self._value = b"off"
 
-    async def render_get(self, _request: aiocoap.Message) -> aiocoap.Message:
+    def answer(self, _query: tuple[str, ...], _sender: object, /) -> plain.Answer:
         """Answer with the value."""
-        return aiocoap.Message(payload=self._value, content_format=0)
+        return plain.Answer(self._value, 0)
 
-    async def render_put(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Set the value."""
-        self._value = bytes(request.payload)
+    def _set(self, value: bytes) -> None:
+        self._value = value
         self.updated_state()
-        return aiocoap.Message(code=Code.CHANGED)
+
+    def answer_put(self, write: plain.Write, _sender: object, /) -> plain.Done:
+        """Set the value."""
+        self._set(write.payload)
+        return plain.Done.CHANGED
+
+    def answer_post(self, write: plain.Write, _sender: object, /) -> plain.Done:
+        """Set the value."""
+        return self.answer_put(write, _sender)
+
+    def answer_delete(self, _write: plain.Write, _sender: object, /) -> plain.Done:
+        """Set the value that it had at first."""
+        self._set(b"off")
+        return plain.Done.DELETED
+
+
+async def put(self: Value, request: aiocoap.Message) -> aiocoap.Message:
+    """Set the value, in a checkout in which only GET has a plain handler."""
+    self._set(bytes(request.payload))
+    return aiocoap.Message(code=Code.CHANGED)
+
+
+if not hasattr(plain, "Done"):
+    for method in ("put", "post", "delete"):
+        setattr(Value, f"render_{method}", put)
 
 
 def resources(_board: Board) -> Iterator[ResourceSpec]:
@@ -53,4 +89,4 @@ def resources(_board: Board) -> Iterator[ResourceSpec]:
         path = f"/bytes/{length}"
         yield ResourceSpec(path, Bytes(length), actions={"GET": "Bench:Get"})
     shared = SHARED if "same_for_all" in ResourceSpec.__slots__ else ResourceSpec
-    yield shared("/value", Value(), actions={"GET": "Bench:Get", "PUT": "Bench:Put"})
+    yield shared("/value", Value(), actions=ACTIONS)
