@@ -19,6 +19,7 @@ from device_app.pairing.hardware import Hardware
 from device_app.pairing.stored_label import StoredLabel
 from device_app.pairing.terms import PairingTerms
 from device_app.settings.paths import Paths
+from device_app.settings.tunnel import TunnelOptions
 from iam.limits import IamLimits
 from peer import cbor
 from peer.limits import DEFAULT_LIMITS
@@ -33,6 +34,8 @@ from peer.pairing.sides import Session, Terms
 from peer.pairing.typed import TypedCode
 from tests.kit.documents import CddlError
 from tests.kit.recorder import POLICY, SETTINGS, TOKEN, Caller, Kit, Seen
+from tests.kit.remote_agents import REMOTE, FakeAgent, write_password
+from tests.kit.tcp import TcpService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
@@ -43,20 +46,32 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def kit(tmp_path: Path, cddl: Cddl) -> AsyncIterator[Kit]:
+async def service() -> AsyncIterator[TcpService]:
+    """The service of the device. It does not answer yet."""
+    made = TcpService()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def kit(tmp_path: Path, cddl: Cddl, service: TcpService) -> AsyncIterator[Kit]:
     home = tmp_path / "home"
     (home / "policy.d").mkdir(parents=True)
     (home / "policy.d" / "visitor.toml").write_text(POLICY)
+    write_password(home)
     terms = PairingTerms(overlap=OverlapRule.FIRST_WINS)
     app = await App.start(
         Paths(home, home, home),
         replace(
             SETTINGS,
             terms=terms,
+            tunnel=TunnelOptions(services={"ssh": service.address}),
             limits=replace(DEFAULT_LIMITS, window_failures=100, backoff_after=100),
             iam_limits=IamLimits(keys_per_user=3),
+            remote=REMOTE,
         ),
         board_seconds=0.05,
+        make_agent=FakeAgent().make,
     )
     made = Kit(app, Seen(cddl))
     try:
@@ -298,6 +313,21 @@ async def windows(olga: Caller) -> None:
     await olga.ask("DELETE", path, code="2.02")
 
 
+async def tunnels(olga: Caller, service: TcpService) -> None:
+    """List the services, and open a tunnel to one that answers."""
+    path = "/tunnels"
+    listed = await olga.ask("GET", path, code="2.05", gets="tunnels")
+    assert listed == {"services": ["ssh"]}
+    request = {"service": "ssh"}
+    down = await olga.ask("POST", path, request, sends="tunnel-request", code="5.02")
+    assert down["handfast:problem"] == {"reason": "service-down"}
+    await olga.ask("POST", path, {"service": "web"}, sends="tunnel-request", code="4.04")
+    await olga.ask("POST", path, {"service": "w b"}, code="4.04")
+    await service.start()
+    made = await olga.ask("POST", path, request, sends="tunnel-request", code="2.01", gets="tunnel")
+    assert made["service"] == "ssh"
+
+
 async def audit_trail(olga: Caller) -> None:
     """Read and observe the events of the exchanges before."""
     found = await olga.ask("GET", "/events?last=100", code="2.05", gets="events")
@@ -310,7 +340,7 @@ async def audit_trail(olga: Caller) -> None:
 
 
 async def test_every_body_of_a_device_matches_its_rule(
-    kit: Kit, protocol: ProtocolDocument
+    kit: Kit, protocol: ProtocolDocument, service: TcpService
 ) -> None:
     olga = await pairing(kit)
     await other_methods(kit)
@@ -318,7 +348,9 @@ async def test_every_body_of_a_device_matches_its_rule(
     await decisions(kit, olga)
     await invitations(kit, olga)
     await windows(olga)
+    await tunnels(olga, service)
     await audit_trail(olga)
+    await olga.ask("GET", "/remote", code="2.05", gets="remote-settings")
     cells = [row[1] + row[-1] for row in protocol.table("pairing")]
     cells += [row[2] + row[-1] for row in protocol.table("regular")]
     documented = {word for cell in cells for word in re.findall(r"`([a-z-]+)`", cell)}

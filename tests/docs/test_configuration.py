@@ -9,7 +9,8 @@ from pathlib import Path
 from device_app.settings import config
 from device_app.settings.limits import LIMIT_SETTINGS, ORDERED
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reference" / "configuration.md"
 TEXT = PAGE.read_text()
 
 
@@ -39,7 +40,12 @@ def test_every_setting_is_documented_with_its_default() -> None:
     limits = {f"limits.{name}" for name in LIMIT_SETTINGS}
     assert [*found] == [key for key in config.CHECKS if key not in limits]
     defaults = config.Settings()
-    tables = {"pairing": defaults.terms, "board": defaults.hardware}
+    tables = {
+        "pairing": defaults.terms,
+        "board": defaults.hardware,
+        "remote": defaults.remote,
+        "tunnel": defaults.tunnel,
+    }
     for key, documented in found.items():
         table, _, name = key.rpartition(".")
         if re.fullmatch(r"[0-9]+|`.+`", documented) and "then" not in documented:
@@ -61,3 +67,16 @@ def test_the_example_is_valid(tmp_path: Path) -> None:
     (tmp_path / "device.toml").write_text(example)
     settings = config.load([tmp_path / "device.toml"])
     assert (settings.iam_limits.users, settings.iam_limits.invite_seconds) == (2000, 3600.0)
+
+
+def test_the_files_of_the_service_are_installed_for_its_user() -> None:
+    unit = (ROOT / "packaging" / "systemd" / "handfast-device.service").read_text()
+    [user] = re.findall(r"^User=(.+)$", unit, re.MULTILINE)
+    owner = re.compile(r"\binstall\b[^\n]* -o (\S+)[^\n]* /(?:etc|var/lib)/handfast/")
+    found = {
+        page.name: owners
+        for page in (ROOT / "docs").rglob("*.md")
+        if (owners := owner.findall(page.read_text()))
+    }
+    assert found.keys() >= {"remote.md", "configuration.md"}
+    assert {one for owners in found.values() for one in owners} == {user}

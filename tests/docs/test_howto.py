@@ -45,6 +45,8 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "standards.md",
     ROOT / "docs" / "architecture.md",
+    ROOT / "docs" / "board.md",
+    ROOT / "docs" / "remote.md",
     *HOWTO,
 ]
 COMMANDS = {"handfast": client_cli, "handfast-device": device_cli}

@@ -26,24 +26,8 @@ from pycose.keys.curves import P256
 from pycose.keys.ec2 import EC2Key
 from pycose.messages.sign1message import Sign1Message
 
-from device_app.access.audit_log import CONSOLE
-from device_app.access.event_budget import (
-    SOURCE_REFUSALS,
-    STRANGERS_REFUSALS,
-    USERS_REFUSALS,
-)
-from device_app.access.event_kind import EventKind
-from device_app.limits import (
-    EVENTS_DEFAULT,
-    EVENTS_MAX,
-    REFUSAL_REPEAT_SECONDS,
-    USERS_PAGE_DEFAULT,
-    USERS_PAGE_MAX,
-    USERS_UNPAGED_MAX,
-)
 from device_app.resources import redeem
 from device_app.settings.config import Settings
-from iam.audit import Event
 from iam.builtin import LOWEST, RANKS
 from iam.errors import IamError
 from iam.limits import DEFAULT_IAM_LIMITS
@@ -59,8 +43,9 @@ from peer.pairing.binding import Channel, binding
 from peer.pairing.ceremony import State
 from peer.pairing.compare import CompareClient, CompareDevice
 from peer.pairing.errors import CeremonyError
-from peer.pairing.events import EventKind as WindowEventKind
 from peer.pairing.sides import Terms, bytes_field
+from peer.remote.limits import DEFAULT_REMOTE_LIMITS
+from tests.kit.documents import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,10 +54,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-def quoted(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
 
 
 # ------------------------------------------------------------------------------------- §1, identity
@@ -310,6 +291,8 @@ def test_each_message_equals_its_bytes_and_matches_its_rule(
         *("offer", "pair-start", "pair-started", "pair-state", "pair-state"),
         *("pair-confirm", "pair-confirmed", "me"),
         *("invite-header", "invite-claims", "redeemed", "problem"),
+        *("remote-connect-request", "remote-challenge", "remote-offer"),
+        *("remote-answer", "remote-candidates", "remote-refusal"),
     ]
 
 
@@ -435,7 +418,11 @@ def test_every_error_of_the_code_has_a_documented_reason(protocol: ProtocolDocum
 # --------------------------------------------------------------------------------------- §8, limits
 
 
-LIMITS = dataclasses.asdict(DEFAULT_LIMITS) | dataclasses.asdict(DEFAULT_IAM_LIMITS)
+LIMITS = (
+    dataclasses.asdict(DEFAULT_LIMITS)
+    | dataclasses.asdict(DEFAULT_IAM_LIMITS)
+    | dataclasses.asdict(DEFAULT_REMOTE_LIMITS)
+)
 
 
 def test_the_documented_limits_equal_those_of_the_code(protocol: ProtocolDocument) -> None:
@@ -451,46 +438,7 @@ def test_every_limit_in_the_text_exists_and_is_explained(
     others = {"snake_case", "external_aad"}.union(*map(cddl.keys, cddl.rules))
     assert named - others <= LIMITS.keys()
     # The text has a rule for each limit.
-    text = protocol.text.partition("<!-- table: limits -->")[0]
-    unexplained = {name for name in dataclasses.asdict(DEFAULT_LIMITS) if f"`{name}`" not in text}
-    assert not unexplained
-
-
-# --------------------------------------------------------------------------------------- §9, events
-
-
-def test_the_documented_events_equal_those_of_the_code(protocol: ProtocolDocument) -> None:
-    rows = [quoted(kinds) for kinds, _ in protocol.table("events")]
-    assert {kind for row in rows for kind in row} == set(EventKind)
-    assert rows == sorted(rows)
-    assert set(WindowEventKind) < {kind.value for kind in EventKind}
-    # The code writes every other kind.
-    sources = "".join(path.read_text() for path in sorted((ROOT / "device_app").rglob("*.py")))
-    named = {kind for kind in EventKind if f"EventKind.{kind.name}" in sources}
-    assert named | {EventKind(kind.value) for kind in WindowEventKind} == set(EventKind)
-
-
-def test_the_documented_pages_of_users_are_those_of_the_code(protocol: ProtocolDocument) -> None:
-    words = " ".join(protocol.text.split())
-    assert f"(at most {USERS_PAGE_MAX}; {USERS_PAGE_DEFAULT} without `count`)" in words
-    assert f"if there are more than {USERS_UNPAGED_MAX}, the answer is 4.00" in words
-
-
-def test_the_documented_event_fields_and_rates_equal_those_of_the_code(
-    protocol: ProtocolDocument,
-) -> None:
-    text = protocol.text.partition("\n## 9 ")[2].partition("\n## ")[0]
-    fields = {field.name for field in dataclasses.fields(Event)}
-    assert {word for word in quoted(text.partition("<!--")[0]) if word in fields} == fields
-    usual, most = EVENTS_DEFAULT, EVENTS_MAX
-    words = " ".join(text.split())
-    assert f"the newest {usual} events, with `last=N` the newest N (at most {most})" in words
-    assert f"the first {most} after that number" in words
-    assert f"one event in {REFUSAL_REPEAT_SECONDS:.0f} s" in text
-    for source, rate in (
-        ("one of them", SOURCE_REFUSALS),
-        ("All users together have", USERS_REFUSALS),
-        ("all others together", STRANGERS_REFUSALS),
-    ):
-        assert f"{source} {rate.burst} at once and {rate.per_hour} per hour" in words
-    assert f"`{CONSOLE}`" in text
+    before, _, after = protocol.text.partition("<!-- table: limits -->")
+    text = before + after.partition("\n\n")[2]
+    explained = dataclasses.asdict(DEFAULT_LIMITS) | dataclasses.asdict(DEFAULT_REMOTE_LIMITS)
+    assert not {name for name in explained if f"`{name}`" not in text}

@@ -26,6 +26,8 @@ GROUPS = [
     "Users, rights and the store",
     "Policies and time",
     "Invites and remote administration",
+    "Remote reach",
+    "Tunnels",
     "Denial of service",
     "The local machine: files, control socket, logs",
     "The client: devices file, terminal",

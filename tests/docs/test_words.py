@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PACKAGES = ("peer", "iam", "device_app", "client_app")
+PACKAGES = ("handfast", "peer", "iam", "device_app", "client_app")
 FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -67,7 +67,7 @@ NAMES = [
     Entry(r"news", METAPHOR, "events, pairing_event"),
     Entry(r"standings?", METAPHOR, "session_priority"),
     Entry(r"moments", VAGUE, "durations, times"),
-    Entry(r"journal", "two words for one thing", "audit"),
+    Entry(r"(?<!systemd_)journal", "two words for one thing", "audit"),
     Entry(r"patience", METAPHOR, "timeout_seconds"),
     Entry(r"beckon|bring|shut", METAPHOR, "reconcile, schedule_close, close"),
 ]
@@ -147,22 +147,13 @@ FRAGMENT = Entry(
     "a fragment instead of a noun phrase or an imperative",
     "the noun: the data of, the address of, the user who",
 )
-"""The beginning of a docstring of a package."""
+"""The beginning of a docstring or a comment."""
 
 ALLOWED = {
     ("docs/protocol.md", "goodbye"): "the term of RFC 6762 §10.1",
     ("device_app/console/views.py", "standing"): "a key of `status --json`",
 }
 """Hits that stay: (file, hit) with the reason."""
-
-PROSE_ONLY = tuple(
-    f"tests/{folder}/"
-    for folder in (
-        *("client_app", "device_app", "docs", "hostile"),
-        *("iam", "interop", "kit", "system"),
-    )
-)
-"""Folders whose prose is checked, but not yet their names."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +217,11 @@ def texts(source: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             yield node.lineno, node.value
+    yield from comments(source)
+
+
+def comments(source: str) -> Iterator[tuple[int, str]]:
+    """Blocks of comments, each as one text."""
     block: list[str] = []
     start = last = 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -265,12 +261,10 @@ def hits(path: Path) -> list[Hit]:
     found: list[tuple[int, str, Entry]] = []
     if path.suffix == ".py":
         tree = ast.parse(source)
-        if not where.startswith(PROSE_ONLY):
-            defined = [(1, path.stem), *identifiers(tree)]
-            found += [(line, *hit) for line, name in defined for hit in name_hits(name)]
-        if not where.startswith("tests/"):
-            for line, text in docstrings(tree):
-                found += [(line, hit, FRAGMENT) for hit in FRAGMENT.hits(text)]
+        defined = [(1, path.stem), *identifiers(tree)]
+        found += [(line, *hit) for line, name in defined for hit in name_hits(name)]
+        for line, text in (*docstrings(tree), *comments(source)):
+            found += [(line, hit, FRAGMENT) for hit in FRAGMENT.hits(text)]
         found += [(line, *hit) for line, text in texts(source, tree) for hit in prose_hits(text)]
     else:
         found += [(line, *hit) for line, text in paragraphs(source) for hit in prose_hits(text)]
@@ -285,7 +279,7 @@ def roots() -> list[str]:
     """Every page, every folder of pages, and every package and test folder."""
     found = [path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *DOCS.glob("*.*")]]
     found += [folder.relative_to(ROOT).as_posix() for folder in DOCS.iterdir() if folder.is_dir()]
-    for package in (*PACKAGES, "examples", "tests"):
+    for package in (*PACKAGES, "examples", "packaging", "tests"):
         folders = {path.parent for path in (ROOT / package).rglob("*.py")}
         found += {"/".join(folder.relative_to(ROOT).parts[:2]) for folder in folders}
     return sorted(found)
@@ -296,7 +290,7 @@ def files(root: str) -> list[Path]:
     path = ROOT / root
     if path.is_file():
         return [path]
-    pattern = "*.py" if root in {*PACKAGES, "examples", "tests"} else "**/*.py"
+    pattern = "*.py" if root in {*PACKAGES, "examples", "packaging", "tests"} else "**/*.py"
     return sorted([*path.glob(pattern), *path.glob("*.md")])
 
 
