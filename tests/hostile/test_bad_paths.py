@@ -121,8 +121,9 @@ async def paired_through(
 
 @pytest.mark.parametrize("seed", [8, 12])
 async def test_pairing_requests_and_an_observation_succeed_on_an_impaired_path(
-    kit: Kit, tmp_path: Path, seed: int
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
+    monkeypatch.setattr("client_app.remote_refresh.REMOTE_FETCH_SECONDS", TIMEOUT_SECONDS)
     device = await kit.device(limits=persistent_limits())
     tally, paths = add_tally(device), list[Proxy]()
     client = await paired_through(kit, device, tmp_path, replace(BAD, seed=seed), paths)
