@@ -17,6 +17,8 @@ LOAD    := .venv/load/coap-load
 ARM     := .venv/arm/arm-python
 # One test process more than cores, since many tests wait for a timer or for another process.
 WORKERS ?= $(shell expr $$(nproc) + 1)
+# How often a failed test is repeated; the summary names each that passes then.
+REPEATS ?= 0
 
 .PHONY: help demo demo-remote test check docs deb deb-test board bench soak interop lock clean
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ demo-remote: $(DEV)  ## reach a device behind other routers: pair, move away, ss
 test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	@.ci/tools
 	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS) $(TUNNELS) $(COAPTHON) $(LOAD)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --reruns $(REPEATS) --cov --cov-report=term-missing:skip-covered
 
 # Tests that only read the source. `make check` runs them too, so that they fail before a whole run does.
 RULES := tests/docs/test_security.py tests/test_limits.py tests/test_private_access.py \

@@ -3,6 +3,9 @@
 A test says what it needs from the machine with `needs_tool("openssl")` or `needs_root`. Where that
 is missing the test is deselected, and the summary names it and the reason. With CI=true nothing may
 be left out at all: such a test fails, and so does a run in which anything was skipped.
+
+A failed test can be repeated (`make test REPEATS=1`), except the attacks in tests/hostile. The
+summary has the failure of each test that passes then: such a test is a fault to be mended.
 """
 
 import importlib.util
@@ -22,10 +25,17 @@ LEFT_OUT = pytest.StashKey[list[str]]()
 UNMEASURED = frozenset({"bench", "docs", "handfast", "interop", "packaging", "system"})
 MEASURE = "COVERAGE_PROCESS_CONFIG"
 SKIPPED = pytest.StashKey[list[str]]()
+#: An attack that succeeds once has succeeded, so these tests are never repeated.
+NEVER_REPEATED = "hostile"
 
 
 def in_ci() -> bool:
     return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def folder_of(item: pytest.Item) -> str:
+    """The folder of a test in tests/, or the name of its file there."""
+    return item.path.relative_to(item.config.rootpath / "tests").parts[0]
 
 
 def needs(item: pytest.Item) -> Iterator[str]:
@@ -65,6 +75,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # Run files with slow tests first, so that with `-n` no process runs one alone at the end.
     slow = {item.path for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        if folder_of(item) == NEVER_REPEATED:
+            item.add_marker(pytest.mark.flaky(reruns=0))
     items.sort(key=lambda item: item.path not in slow)
     if in_ci():
         return
@@ -85,8 +98,7 @@ class MeasuredProcesses:
     @pytest.hookimpl(tryfirst=True)  # before the fixtures of wider scopes
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._config = os.environ.pop(MEASURE, self._config)
-        folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
-        if self._config is not None and folder not in UNMEASURED:
+        if self._config is not None and folder_of(item) not in UNMEASURED:
             os.environ[MEASURE] = self._config
 
 
@@ -155,6 +167,10 @@ def pytest_terminal_summary(
         terminalreporter.section("left out on this machine", yellow=True)
         for line in left_out:
             terminalreporter.line(line)
+    if repeated := terminalreporter.getreports("rerun"):
+        terminalreporter.section("failed, and repeated", yellow=True)
+        for report in repeated:
+            terminalreporter.line(f"{report.nodeid}\n{report.longreprtext}")
     if in_ci() and (skipped := config.stash[SKIPPED]):
         terminalreporter.section("skipped, which CI does not allow", red=True)
         for line in skipped:

@@ -297,6 +297,15 @@ def test_a_child_can_be_interrupted():
         child.stdout.close()
         assert child.wait(30) in {-number, 1}
 """
+FAILING_ONCE = """
+from pathlib import Path
+
+def test_fails_at_first():
+    seen = Path("seen")
+    was_run = seen.exists()
+    seen.touch()
+    assert was_run, "the first run"
+"""
 MEASURING = """
 import pytest
 
@@ -310,16 +319,22 @@ def test_alone():
 
 
 def run_pytest(
-    folder: Path, sample: str, *options: str, ci: str, before: tuple[str, ...] = ()
+    folder: Path,
+    sample: str,
+    *options: str,
+    ci: str,
+    before: tuple[str, ...] = (),
+    name: str = "test_sample.py",
 ) -> tuple[int, str]:
     """Run one file with our configuration and root conftest; returns the exit code and the output.
     `before` is a command that starts pytest. Only the plugins that it needs are loaded."""
-    (folder / "tests").mkdir()
+    (folder / "tests" / name).parent.mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", folder)
     shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
-    (folder / "tests" / "test_sample.py").write_text(sample)
+    (folder / "tests" / name).write_text(sample)
     outside = {name: value for name, value in os.environ.items() if "COV" not in name}
     plugins = ["-pno:cacheprovider", "-pxdist", "-ppytest_asyncio.plugin", "-ppytest_timeout"]
+    plugins.append("-ppytest_rerunfailures")
     run = subprocess.run(
         [*before, sys.executable, "-m", "pytest", "-q", *plugins, *options],
         cwd=folder,
@@ -356,6 +371,32 @@ def test_a_skip_fails_in_ci_only(
     code, output = run_pytest(tmp_path, SKIPPING, *options, ci=ci)
     assert code == expected, output
     assert ("skipped, which CI does not allow" in output) == bool(expected)
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "shared out"])
+def test_a_repeated_test_that_passes_is_reported_with_its_failure(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    code, output = run_pytest(tmp_path, FAILING_ONCE, "--reruns", "1", *options, ci="true")
+    assert code == 0, output
+    assert "1 passed, 1 rerun" in output
+    _, section = output.split("failed, and repeated")
+    assert "test_sample.py::test_fails_at_first" in section
+    assert "the first run" in section
+
+
+def test_a_test_that_fails_twice_fails(tmp_path: Path) -> None:
+    code, output = run_pytest(tmp_path, "def test_x():\n    assert 0\n", "--reruns", "1", ci="true")
+    assert code == 1, output
+    assert "1 failed, 1 rerun" in output
+
+
+def test_an_attack_is_never_repeated(tmp_path: Path) -> None:
+    attack = "hostile/test_sample.py"
+    code, output = run_pytest(tmp_path, FAILING_ONCE, "--reruns", "1", ci="true", name=attack)
+    assert code == 1, output
+    assert "1 failed" in output
+    assert "rerun" not in output.split("short test summary")[1]
 
 
 @pytest.mark.parametrize(
