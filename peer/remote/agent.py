@@ -13,7 +13,7 @@ what they may do, is the caller's affair.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from peer.fingerprint import Fingerprint
 from peer.limits import ADDRESS_SETTLE_SECONDS
@@ -26,15 +26,9 @@ from peer.remote.carrier_set import MakeCarrier
 from peer.remote.device_rendezvous import DeviceRendezvous
 from peer.remote.effects import AddRemote, DeviceEffect, EndPath, OpenPath, Publish, RenewPath
 from peer.remote.limits import DEFAULT_REMOTE_LIMITS, RemoteLimits
+from peer.remote.link_watch import WatchLinks
 from peer.remote.messages import NONCE_BYTES
 from peer.remote.pair_keys import PairKeys, client_topic, device_topic
-
-
-class LinkWatch(Protocol):
-    """Watches the links and addresses of this machine."""
-
-    def close(self) -> None:
-        """Stop. Safe to repeat."""
 
 
 class RemoteAgent:
@@ -59,7 +53,7 @@ class RemoteAgent:
         connect: ConnectBroker,
         carriers: Callable[[AgentSettings, NetworkFacts], MakeCarrier],
         probe: Callable[[AgentSettings], Awaitable[NetworkFacts]],
-        watch_links: Callable[[Callable[[], None]], LinkWatch],
+        watch_links: WatchLinks,
         random_bytes: RandomBytes,
         limits: RemoteLimits = DEFAULT_REMOTE_LIMITS,
     ) -> None:

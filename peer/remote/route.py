@@ -23,9 +23,10 @@ from peer.remote.limits import (
     DEFAULT_REMOTE_LIMITS,
     RemoteLimits,
 )
+from peer.remote.link_watch import WatchLinks
 from peer.remote.messages import CarrierKind
 from peer.remote.route_errors import DeviceBusy
-from peer.remote.route_keeper import LinkWatch, RouteKeeper
+from peer.remote.route_keeper import RouteKeeper
 from peer.remote.route_rendezvous import RouteParts, RouteRendezvous
 from peer.remote.route_steps import RouteStep, StepKind
 from peer.remote.settings import RemoteSettings
@@ -62,7 +63,7 @@ class RemoteRoute:
         pinned: Fingerprint,
         connect: ConnectBroker,
         carriers: MakeCarrier,
-        watch_links: Callable[[Callable[[], None]], LinkWatch],
+        watch_links: WatchLinks,
         random_bytes: RandomBytes,
         via: Collection[SessionRoute] = frozenset({SessionRoute.DIRECT, SessionRoute.RELAY}),
         on_step: Callable[[RouteStep], None] = lambda _step: None,

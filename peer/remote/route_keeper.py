@@ -5,25 +5,17 @@ carrier is dead; so while something is in use and the device is silent, it gets 
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
 
 from peer.errors import PeerError
 from peer.limits import ADDRESS_SETTLE_SECONDS
 from peer.net.connection import CoapsConnection
 from peer.remote.limits import RENEWAL_PAUSE_SECONDS
+from peer.remote.link_watch import WatchLinks
 from peer.remote.path import Path
 from peer.remote.route_rendezvous import PathForgotten, RouteParts, RouteRendezvous
 from peer.remote.route_steps import StepKind
 
 _LOOKS_PER_SILENCE = 4  # how often silence is measured, within the longest that is accepted
-
-
-class LinkWatch(Protocol):
-    """Watches the links and addresses of this machine."""
-
-    def close(self) -> None:
-        """Stop. Safe to repeat."""
 
 
 class RouteKeeper:
@@ -43,7 +35,7 @@ class RouteKeeper:
         first: RouteRendezvous,
         path: Path,
         connection: CoapsConnection,
-        watch_links: Callable[[Callable[[], None]], LinkWatch],
+        watch_links: WatchLinks,
     ) -> None:
         self._parts = parts
         self._limits = parts.limits
