@@ -22,6 +22,7 @@ from client_app.terminal import screen as screen_module
 from client_app.terminal.screen import Screen
 from peer.identity import Identity
 from tests.kit.process import Program, environment
+from tests.kit.refused_port import refused_udp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,13 +128,11 @@ def test_pairing_ends_in_time_if_the_device_is_silent(shell: Shell, silent: str)
 
 def test_a_shorter_step_ends_before_a_long_timeout(shell: Shell, silent: str, home: Path) -> None:
     assert silent
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
-        unused.bind((HOST, 0))
-        place = f"{HOST}:{unused.getsockname()[1]}"
     book = DeviceBook(home / "devices.json")
     (known,) = book.all()
-    book.put(KnownDevice("kitchen", known.fingerprint, last_seen=place))
-    done = shell("get", "kitchen", "/hello", "--timeout", "60s")
+    with refused_udp() as place:
+        book.put(KnownDevice("kitchen", known.fingerprint, last_seen=place))
+        done = shell("get", "kitchen", "/hello", "--timeout", "60s")
     assert done.code == 3
     assert "nothing listens" in done.err
 

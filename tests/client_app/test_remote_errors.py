@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,8 @@ from peer.remote.errors import BrokerError, CarrierError, ServerFailure
 from peer.remote.route_steps import RouteStep, StepKind
 from peer.remote.settings import Server
 from peer.secret import Secret
+from tests.kit.refused_port import refused_tcp, refused_udp
 from tests.kit.remote_settings import PASSWORD, SECRET, remote_settings
-from tests.kit.server_process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,17 +51,15 @@ class FakeRoute:
 
 
 @pytest.fixture
-def home_with_settings(home: Path) -> Path:
+def home_with_settings(home: Path) -> Iterator[Path]:
     """A client that is paired with `kitchen`, which answers nowhere, and has its settings."""
     home.mkdir(mode=0o700)
     own = Identity.create()
     own.save(home / "identity.pem")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
-        unused.bind((HOST, 0))
-        at = f"{HOST}:{unused.getsockname()[1]}"
-    DeviceBook(home / "devices.json").put(KnownDevice("kitchen", KEY, last_seen=at))
-    store(home, remote_settings(brokers=(broker(f"mqtts://{HOST}:{free_port(HOST)}"),)))
-    return home
+    with refused_udp() as at, refused_tcp() as broker_at:
+        DeviceBook(home / "devices.json").put(KnownDevice("kitchen", KEY, last_seen=at))
+        store(home, remote_settings(brokers=(broker(f"mqtts://{broker_at}"),)))
+        yield home
 
 
 def broker(url: str) -> Server:
@@ -254,11 +251,12 @@ def test_doctor_says_why_a_broker_cannot_be_used(
 def test_doctor_tells_a_name_from_a_port(
     shell: Shell, route: FakeRoute, home_with_settings: Path
 ) -> None:
-    names, port = "mqtts://broker.invalid", f"mqtts://{HOST}:{free_port(HOST)}"
-    store(home_with_settings, remote_settings(brokers=(broker(names), broker(port))))
-    route.steps = [step(StepKind.BROKER, one, "unreachable") for one in (names, port)]
-    route.error = BrokerError("no broker answers")
-    found = checks(shell("doctor", "kitchen", "--json"))
+    with refused_tcp() as refused:
+        names, port = "mqtts://broker.invalid", f"mqtts://{refused}"
+        store(home_with_settings, remote_settings(brokers=(broker(names), broker(port))))
+        route.steps = [step(StepKind.BROKER, one, "unreachable") for one in (names, port)]
+        route.error = BrokerError("no broker answers")
+        found = checks(shell("doctor", "kitchen", "--json"))
     assert "cannot resolve" in found[f"broker {names}"]["said"]
     assert "does not accept a connection on TCP port" in found[f"broker {port}"]["said"]
 
