@@ -23,6 +23,7 @@ from client_app.terminal.screen import Screen
 from peer.identity import Identity
 from tests.kit.process import Program, environment
 from tests.kit.refused_port import refused_udp
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from tests.kit.shell import Shell
 
 HOST = "127.0.0.1"
-LONGEST = 3.0  # the shortest step without --timeout takes 4 s
+LONGEST = 15.0  # the shortest step without --timeout takes 20 s
 #: Verbs that talk to no device.
 LOCAL = {
     "devices",
@@ -109,7 +110,10 @@ def test_every_verb_is_a_local_one_or_has_a_timeout() -> None:
 
 @pytest.mark.usefixtures("silent")
 @pytest.mark.parametrize("verb", [name for name in NETWORK if name not in {"discover", "pair"}])
-def test_a_verb_ends_in_time_if_the_device_is_silent(shell: Shell, verb: str) -> None:
+def test_a_verb_ends_in_time_if_the_device_is_silent(
+    shell: Shell, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client_app.doctor.DIAGNOSIS_SECONDS", TIMEOUT_SECONDS)
     first, *rest = verb.split()
     began = time.monotonic()
     done = shell(first, "kitchen", *rest, *ARGUMENTS.get(verb, []), "--timeout", "0.2s", "--json")
@@ -152,14 +156,14 @@ def test_waiting_for_standard_input_is_a_part_of_the_timeout(home: Path, words: 
 def test_a_terminal_shows_what_a_verb_waits_for(home: Path) -> None:
     argv = [sys.executable, "-m", "client_app", "--home", str(home)]
     program = Program(
-        [*argv, "get", "kitchen", "/hello", "--timeout", "2.5s"], environment(), terminal=True
+        [*argv, "get", "kitchen", "/hello", "--timeout", "8s"], environment(), terminal=True
     )
     try:
         said = program.end(code=4).out
     finally:
         program.close()
     assert "connecting to kitchen …" in said
-    assert "timed out after 2.5 s while connecting to kitchen" in said
+    assert "timed out after 8 s while connecting to kitchen" in said
     assert said.count("\n") <= 4
 
 
@@ -193,7 +197,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 async def drawn(terminal: Terminal, text: str, *, since: int = 0) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while text not in terminal.text[since:]:  # noqa: ASYNC110  # a terminal has no such event
             await asyncio.sleep(0.005)
 

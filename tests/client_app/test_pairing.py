@@ -32,7 +32,7 @@ from peer.limits import DEFAULT_LIMITS
 from peer.net.discovery import Advert
 from tests.kit.board import Board, ConfirmAnswer
 from tests.kit.internals import sockets_of
-from tests.kit.waiting import until
+from tests.kit.waiting import skip_time, until
 
 Make = Callable[..., Client]
 
@@ -128,9 +128,9 @@ async def test_pairing_times_out_without_a_confirmation_at_the_device(
     board: Board, new_client: Make
 ) -> None:
     await board.open()
-    client = new_client(board, limits=replace(DEFAULT_LIMITS, person_seconds=0.2))
+    client = new_client(board, limits=replace(DEFAULT_LIMITS, person_seconds=60))
     with pytest.raises(TimedOut, match="the user at the device"):
-        await client.pair(board.pairing_address, expect=board.fingerprint)
+        await client.pair(board.pairing_address, expect=board.fingerprint, on_wait=skip_time)
     assert nothing_is_stored(client, board)
 
 

@@ -21,6 +21,7 @@ from peer.remote.settings import Server
 from peer.secret import Secret
 from tests.kit.refused_port import refused_tcp, refused_udp
 from tests.kit.remote_settings import PASSWORD, SECRET, remote_settings
+from tests.kit.waiting import skip_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,16 +36,18 @@ KEY = Identity.create().fingerprint
 
 
 class FakeRoute:
-    """The route: reports some steps, then fails; without an error, it never ends."""
+    """The route: reports some steps, then fails; without an error, it waits and never ends."""
 
     def __init__(self) -> None:
         self.steps: list[RouteStep] = []
         self.error: PeerError | None = None
+        self.on_wait: Callable[[], None] = lambda: None
 
     async def open(self, _settings: Any, *, on_step: Callable[[RouteStep], None], **_: Any) -> Any:
         for step in self.steps:
             on_step(step)
         if self.error is None:
+            self.on_wait()
             await asyncio.Event().wait()
         else:
             raise self.error
@@ -170,7 +173,8 @@ def test_doctor_says_how_to_see_whether_the_device_is_attached(
 
 def test_a_timeout_names_the_step(shell: Shell, route: FakeRoute) -> None:
     route.steps = [RouteStep(StepKind.BROKER, True, "mqtts://mqtt.example", 0.1)]
-    done = shell("get", "kitchen", "/hello", "--timeout", "0.2s", "--via", "direct,relay")
+    route.on_wait = lambda: skip_time(60)
+    done = shell("get", "kitchen", "/hello", "--timeout", "1m", "--via", "direct,relay")
     assert done.code == 4
     assert "while waiting until kitchen answers at the broker" in done.err
 

@@ -1,6 +1,7 @@
 """A timeout is the time of a whole call: each call ends within it, whatever it is waiting for.
 
-The steps of a call would take much longer: a ping 4 s, a session 20 s, a user 120 s.
+The steps of a call would take much longer: a ping and a session as long as the fixture
+`_long_steps` says, a user 120 s.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from client_app import administration, client, device
 from client_app.client import Client
 from client_app.sync import Client as BlockingClient
 from peer.errors import TimedOut
+from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.testing import Impairment, Proxy
 from tests.kit.adverts import no_adverts
 from tests.kit.board import HOST
-from tests.kit.waiting import until
+from tests.kit.internals import observations_of
+from tests.kit.waiting import TIMEOUT_SECONDS, skip_time, stop_time, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,13 +39,20 @@ if TYPE_CHECKING:
     from tests.kit.board import Board
 
 SECONDS = 0.3
-LONGEST = 3.0  # the shortest step without a deadline takes 4 s
+STEP_SECONDS = 2 * TIMEOUT_SECONDS
+LONGEST = TIMEOUT_SECONDS / 2  # no step without a deadline is as short
+LIMITS = replace(DEFAULT_LIMITS, connect_seconds=STEP_SECONDS)
+
+
+@pytest.fixture(autouse=True)
+def _long_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client_app.observation.PROBE_SECONDS", STEP_SECONDS)
 
 
 @contextmanager
-def timed_out() -> Iterator[pytest.ExceptionInfo[TimedOut]]:
+def timed_out(seconds: float = SECONDS) -> Iterator[pytest.ExceptionInfo[TimedOut]]:
     began = time.monotonic()
-    with pytest.raises(TimedOut, match=f"timed out after {SECONDS} s") as caught:
+    with pytest.raises(TimedOut, match=f"timed out after {seconds:g} s") as caught:
         yield caught
     assert time.monotonic() - began < LONGEST
 
@@ -61,7 +71,7 @@ async def silent(proxy: Proxy, paired: Client, new_client: Make) -> Device:
     place: Any = {"last_seen": str(proxy.address), "addresses": ()}
     paired.book.update(known.fingerprint, lambda one: replace(one, **place))
     await paired.close()
-    kitchen = await new_client().connect("kitchen")
+    kitchen = await new_client(limits=LIMITS).connect("kitchen")
     assert (await kitchen.get("/hello")).code == "2.05"
     proxy.cut()
     return kitchen
@@ -140,7 +150,7 @@ async def test_a_timeout_of_one_request_does_not_end_another(board: Board, paire
 @pytest.mark.usefixtures("silent")
 async def test_connecting_ends_in_time(new_client: Make) -> None:
     with timed_out():
-        await new_client().connect("kitchen", timeout=SECONDS)
+        await new_client(limits=LIMITS).connect("kitchen", timeout=SECONDS)
 
 
 async def test_a_name_server_that_does_not_answer_does_not_hold_the_program(
@@ -166,15 +176,19 @@ async def test_a_name_server_that_does_not_answer_does_not_hold_the_program(
                 (known,) = client.devices
                 place: Any = {"last_seen": "board.example:5684"}
                 client.book.update(known.fingerprint, lambda one: replace(one, **place))
-                await client.connect("kitchen", timeout=SECONDS)
+                stop_time()
+                connecting = asyncio.ensure_future(client.connect("kitchen", timeout=SECONDS))
+                await asyncio.to_thread(asked.wait)
+                skip_time(SECONDS)
+                await connecting
 
         with timed_out():
             asyncio.run(main())
 
     try:
         await asyncio.wait_for(asyncio.to_thread(program), LONGEST)
-        assert asked.is_set()
     finally:
+        asked.set()
         answer.set()
 
 
@@ -190,8 +204,13 @@ async def test_the_answers_of_people_are_a_part_of_a_pairing(
     client = new_client(board)
     confirm = never if way == "confirm" else None
     expect = board.fingerprint if way == "device" else None
-    with timed_out() as caught:
-        await client.pair(confirm=confirm, expect=expect, timeout=SECONDS)
+    with timed_out(LONGEST) as caught:
+        pairing = asyncio.ensure_future(
+            client.pair(confirm=confirm, expect=expect, timeout=LONGEST)
+        )
+        await until(lambda: board.pair_resource and observations_of(board.pair_resource))
+        skip_time(LONGEST)
+        await pairing
     assert str(caught.value).endswith(
         "waiting for your answer" if way == "confirm" else "waiting for confirmation at the device"
     )
@@ -204,7 +223,9 @@ async def test_a_silent_device_is_a_part_of_a_pairing(board: Board, new_client: 
     proxy = await Proxy.start(Address(HOST, board.pairing.port))
     proxy.cut()
     with timed_out():
-        await new_client().pair(str(proxy.address), expect=board.fingerprint, timeout=SECONDS)
+        await new_client(limits=LIMITS).pair(
+            str(proxy.address), expect=board.fingerprint, timeout=SECONDS
+        )
     proxy.close()
 
 
