@@ -26,16 +26,22 @@ from tests.kit.internals import before_reconnect
 from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from client_app.client import Client
     from client_app.device import Device
     from tests.client_app.conftest import Make
 
+    Lose = Callable[[], None]
+
+
+PROBE_SECONDS = 0.3
+
 
 @pytest.fixture(autouse=True)
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observation, "PROBE_SECONDS", 0.3)
+    """Pings are sent soon. A device that is there has all the time to answer them."""
+    monkeypatch.setattr(observation, "PROBE_SECONDS", TIMEOUT_SECONDS)
     monkeypatch.setattr(observation, "OBSERVE_GRACE_SECONDS", 0.1)
     monkeypatch.setattr(silence_module, "REQUEST_PING_SECONDS", 0.1)
 
@@ -58,18 +64,45 @@ async def kitchen(proxy: Proxy, paired: Client, new_client: Make) -> Device:
     return device
 
 
-def lose_now(proxy: Proxy, kitchen: Device) -> None:
+@pytest.fixture
+def cut(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Lose:
+    """Lose what is sent; the device is soon given up."""
+
+    def lose() -> None:
+        monkeypatch.setattr(observation, "PROBE_SECONDS", PROBE_SECONDS)
+        proxy.cut()
+
+    return lose
+
+
+@pytest.fixture
+def mend(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Lose:
+    """Undo `cut`."""
+
+    def work() -> None:
+        monkeypatch.setattr(observation, "PROBE_SECONDS", TIMEOUT_SECONDS)
+        proxy.change(Impairment())
+
+    return work
+
+
+@pytest.fixture
+def lose_now(kitchen: Device, cut: Lose, mend: Lose) -> Lose:
     """Lose the path of the present session; a new one works."""
-    before_reconnect(kitchen, lambda: proxy.change(Impairment()))
-    proxy.cut()
+
+    def lose() -> None:
+        before_reconnect(kitchen, mend)
+        cut()
+
+    return lose
 
 
 @pytest.mark.parametrize("method", ["get", "fetch", "put", "delete"])
 async def test_a_request_that_is_safe_to_repeat_is_repeated_once(
-    board: Board, proxy: Proxy, kitchen: Device, method: str
+    board: Board, kitchen: Device, lose_now: Lose, method: str
 ) -> None:
     """The session dies with the request, and no message says so."""
-    lose_now(proxy, kitchen)
+    lose_now()
     path = "/hello" if method in {"get", "fetch"} else "/light"
     call = getattr(kitchen, method)
     if method == "fetch":  # the board has no FETCH; the second attempt reaches it
@@ -84,9 +117,9 @@ async def test_a_request_that_is_safe_to_repeat_is_repeated_once(
 
 @pytest.mark.parametrize("method", ["post", "patch"])
 async def test_a_request_that_may_have_been_executed_is_not_repeated(
-    board: Board, proxy: Proxy, kitchen: Device, method: str
+    board: Board, kitchen: Device, lose_now: Lose, method: str
 ) -> None:
-    lose_now(proxy, kitchen)
+    lose_now()
     with pytest.raises(TimedOut, match="the device may have executed it"):
         await getattr(kitchen, method)("/hello", b"x")
     assert (method.upper(), "/hello") not in board.requests
@@ -94,13 +127,13 @@ async def test_a_request_that_may_have_been_executed_is_not_repeated(
 
 
 async def test_a_repeated_delete_says_that_the_first_one_may_have_succeeded(
-    proxy: Proxy, kitchen: Device
+    kitchen: Device, lose_now: Lose
 ) -> None:
     """Its answer may be what was lost, so 4.04 does not mean that nothing was there before."""
     with pytest.raises(RequestFailed) as plain:
         await kitchen.delete("/nothing")
     assert "first attempt" not in plain.value.advice
-    lose_now(proxy, kitchen)
+    lose_now()
     with pytest.raises(RequestFailed) as repeated:
         await kitchen.delete("/nothing")
     assert (repeated.value.code, plain.value.code) == ("4.04", "4.04")
@@ -120,19 +153,21 @@ async def test_a_device_that_works_on_a_request_answers_pings(
 
 
 async def test_a_request_is_repeated_once_and_no_more(
-    board: Board, proxy: Proxy, kitchen: Device
+    board: Board, kitchen: Device, cut: Lose, mend: Lose
 ) -> None:
     connected: list[int] = []
 
-    def lose_again() -> None:
+    def reconnect() -> None:
         connected.append(1)
-        proxy.change(Impairment())
-        asyncio.get_running_loop().call_later(0.25, proxy.cut)
+        mend()
 
-    before_reconnect(kitchen, lose_again)
-    proxy.cut()
+    before_reconnect(kitchen, reconnect)
+    cut()
+    request = asyncio.ensure_future(kitchen.get("/slow"))
+    await until(lambda: ("GET", "/slow") in board.requests)
+    cut()
     with pytest.raises(TimedOut, match="no longer responds"):
-        await kitchen.get("/slow")
+        await request
     assert len(connected) == 1
     assert board.requests.count(("GET", "/slow")) == 1
 
@@ -146,27 +181,27 @@ async def state(states: Any) -> Any:
 
 
 async def test_the_first_state_after_a_gap_says_how_long_it_was(
-    board: Board, proxy: Proxy, kitchen: Device
+    board: Board, kitchen: Device, lose_now: Lose
 ) -> None:
     states = kitchen.observe("/count", ping_seconds=0.1)
     assert (await state(states)).gap is None
-    lose_now(proxy, kitchen)
+    lose_now()
     board.observed.step()
     after = await state(states)
     assert after.value == {"count": 1}
     assert after.gap.reason == "the device no longer responds"
-    assert 0.3 < after.gap.seconds < TIMEOUT_SECONDS, "from the last sign of life on"
+    assert PROBE_SECONDS < after.gap.seconds < TIMEOUT_SECONDS, "from the last sign of life on"
     board.observed.step()
     assert (await state(states)).gap is None
     await states.aclose()
 
 
 async def test_a_gap_is_yielded_when_it_begins_if_it_is_wanted(
-    board: Board, proxy: Proxy, kitchen: Device
+    board: Board, kitchen: Device, lose_now: Lose
 ) -> None:
     states = kitchen.observe("/count", ping_seconds=0.1, gaps=True)
     assert isinstance(await state(states), Reply)
-    lose_now(proxy, kitchen)
+    lose_now()
     assert await state(states) == Gap("the device no longer responds")
     board.observed.step()
     after = await state(states)
@@ -190,13 +225,13 @@ async def test_a_restart_with_close_notify_is_a_gap_too(board: Board, kitchen: D
 
 @pytest.mark.parametrize("end", ["silent", "closed"])
 async def test_an_observation_without_retries_ends_with_its_session(
-    board: Board, proxy: Proxy, kitchen: Device, end: str
+    board: Board, kitchen: Device, cut: Lose, end: str
 ) -> None:
     notes: list[str] = []
     states = kitchen.observe("/count", ping_seconds=0.1, retry=False, on_note=notes.append)
     await state(states)
     if end == "silent":
-        proxy.cut()
+        cut()
     else:
         board.regular.end_sessions(lambda _key: True)
     with pytest.raises((ObservationEnded, Unreachable)):
@@ -205,28 +240,28 @@ async def test_an_observation_without_retries_ends_with_its_session(
 
 
 async def test_a_revocation_during_a_gap_ends_an_observation_for_good(
-    board: Board, proxy: Proxy, kitchen: Device
+    board: Board, kitchen: Device, lose_now: Lose
 ) -> None:
     states = kitchen.observe("/count", ping_seconds=0.1)
     await state(states)
     board.users.clear()
     board.regular.end_sessions(lambda _key: True)
-    lose_now(proxy, kitchen)
+    lose_now()
     with pytest.raises(NotPaired):
         await state(states)
 
 
 async def test_another_key_at_the_address_ends_an_observation_for_good(
-    other: Board, proxy: Proxy, kitchen: Device
+    other: Board, proxy: Proxy, kitchen: Device, cut: Lose, mend: Lose
 ) -> None:
     states = kitchen.observe("/count", ping_seconds=0.1)
     await state(states)
-    proxy.cut()
+    cut()
     proxy.redirect(Address(HOST, other.regular.port))
 
     def swap() -> None:
         proxy.rebind()
-        proxy.change(Impairment())
+        mend()
 
     before_reconnect(kitchen, swap)
     with pytest.raises(PinMismatch):

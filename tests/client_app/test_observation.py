@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +27,23 @@ from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 @pytest.fixture(autouse=True)
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observation, "PROBE_SECONDS", 0.5)
+    """A device that is there has all the time to answer a ping; see `give_up_soon`."""
+    monkeypatch.setattr(observation, "PROBE_SECONDS", TIMEOUT_SECONDS)
     monkeypatch.setattr(observation, "OBSERVE_GRACE_SECONDS", 0.1)
+
+
+@pytest.fixture
+def give_up_soon(monkeypatch: pytest.MonkeyPatch) -> Callable[[Device], None]:
+    """Let the present session of a device be given up soon, and not the next one."""
+
+    def shorten(device: Device) -> None:
+        def lengthen() -> None:
+            monkeypatch.setattr(observation, "PROBE_SECONDS", TIMEOUT_SECONDS)
+
+        before_reconnect(device, lengthen)
+        monkeypatch.setattr(observation, "PROBE_SECONDS", 0.5)
+
+    return shorten
 
 
 @pytest.fixture
@@ -69,10 +84,11 @@ class Watched:
 
 
 async def test_it_continues_after_a_nat_has_lost_its_mapping(
-    board: Board, proxy: Proxy, kitchen: Device
+    board: Board, proxy: Proxy, kitchen: Device, give_up_soon: Callable[[Device], None]
 ) -> None:
     watched = Watched(kitchen)
     await watched.until(0)
+    give_up_soon(kitchen)
     proxy.rebind()
     board.observed.step()
     await watched.until(1)
@@ -84,10 +100,11 @@ async def test_it_continues_after_a_nat_has_lost_its_mapping(
 
 
 async def test_it_continues_when_a_silent_path_works_again(
-    board: Board, proxy: Proxy, kitchen: Device
+    board: Board, proxy: Proxy, kitchen: Device, give_up_soon: Callable[[Device], None]
 ) -> None:
     watched = Watched(kitchen)
     await watched.until(0)
+    give_up_soon(kitchen)
     before_reconnect(kitchen, lambda: proxy.change(Impairment()))
     proxy.cut()
     board.observed.step()
@@ -97,10 +114,12 @@ async def test_it_continues_when_a_silent_path_works_again(
 
 
 async def test_it_continues_after_a_restart_without_close_notify(
-    board: Board, paired: Client
+    board: Board, paired: Client, give_up_soon: Callable[[Device], None]
 ) -> None:
-    watched = Watched(await paired.connect("kitchen"))
+    device = await paired.connect("kitchen")
+    watched = Watched(device)
     await watched.until(0)
+    give_up_soon(device)
     port = board.regular.port
     await board.lose_power()
     reading = asyncio.ensure_future(watched.until(5))
@@ -112,10 +131,13 @@ async def test_it_continues_after_a_restart_without_close_notify(
     await watched.states.aclose()
 
 
-async def test_it_continues_at_another_address(board: Board, paired: Client) -> None:
+async def test_it_continues_at_another_address(
+    board: Board, paired: Client, give_up_soon: Callable[[Device], None]
+) -> None:
     device = await paired.connect("kitchen")
     watched = Watched(device)
     await watched.until(0)
+    give_up_soon(device)
     before = device.address
     await board.lose_power()
     await board.start()  # another port, which is announced
@@ -126,11 +148,12 @@ async def test_it_continues_at_another_address(board: Board, paired: Client) -> 
 
 
 async def test_several_observations_share_the_new_session(
-    board: Board, proxy: Proxy, kitchen: Device
+    board: Board, proxy: Proxy, kitchen: Device, give_up_soon: Callable[[Device], None]
 ) -> None:
     several = [Watched(kitchen) for _ in range(5)]
     for watched in several:
         await watched.until(0)
+    give_up_soon(kitchen)
     proxy.rebind()
     board.observed.step()
     await asyncio.gather(*(watched.until(1) for watched in several))
@@ -155,7 +178,11 @@ async def test_a_silent_device_is_pinged_without_a_request(
 
 
 async def test_an_overdue_notification_is_noticed_without_pings(
-    board: Board, proxy: Proxy, kitchen: Device, monkeypatch: pytest.MonkeyPatch
+    board: Board,
+    proxy: Proxy,
+    kitchen: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    give_up_soon: Callable[[Device], None],
 ) -> None:
     """A resource that notifies at an interval states it as its Max-Age."""
     render = board.observed.render_get
@@ -168,6 +195,7 @@ async def test_an_overdue_notification_is_noticed_without_pings(
     monkeypatch.setattr(board.observed, "render_get", with_max_age)
     watched = Watched(kitchen, ping_seconds=None)
     await watched.until(0)
+    give_up_soon(kitchen)
     proxy.rebind()
     board.observed.step()
     await watched.until(1)

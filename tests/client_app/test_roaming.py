@@ -17,7 +17,7 @@ from client_app.client import Client
 from client_app.content import Gap, Reply
 from tests.kit.adverts import no_adverts
 from tests.kit.paths_to_board import PathsToBoard, with_settings
-from tests.kit.waiting import until
+from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observation, "PROBE_SECONDS", 0.05)
     monkeypatch.setattr(observation, "PROBE_ROUND_TRIPS", 0)
+    monkeypatch.setattr(observation, "PATH_PROBE_SECONDS", TIMEOUT_SECONDS)
     monkeypatch.setattr(silence_module, "REQUEST_PING_SECONDS", 0.05)
 
 
@@ -106,12 +107,13 @@ async def test_a_silent_session_is_not_replaced_while_its_path_gets_carriers(
 async def test_a_device_that_never_answers_again_is_given_up(
     paths: PathsToBoard, kitchen: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observation, "PATH_GRACE_SECONDS", 0.1)
     states = kitchen.observe("/count", gaps=True, ping_seconds=0.05)
     async with aclosing(states):
         await anext(states)
         lose_carriers(paths)
-        assert isinstance(await anext(states), Gap)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(observation, "PATH_GRACE_SECONDS", 0.1)
+            assert isinstance(await anext(states), Gap)
         state = await anext(states)
         assert isinstance(state, Reply)
         assert state.gap is not None
