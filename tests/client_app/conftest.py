@@ -123,8 +123,12 @@ def shell(home: Path, lan: list[Advert]) -> Shell:
 
 
 @pytest.fixture
-def paired_shell(shell: Shell, board_thread: BoardThread) -> Shell:
-    """A command line that is paired with the board of `board_thread` as `kitchen`."""
+def paired_shell(shell: Shell, board_thread: BoardThread, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A command line that is paired with the board of `board_thread` as `kitchen`.
+
+    It has asked for the settings for other networks, however slow this machine is.
+    """
+    monkeypatch.setattr("client_app.remote_refresh.REMOTE_FETCH_SECONDS", TIMEOUT_SECONDS)
     board_thread.do(board_thread.board.open)
     board_thread.say(True)
     board = board_thread.board
