@@ -5,6 +5,7 @@ A new import of a heavy package fails here. If the verb needs it, add it to the 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -19,8 +20,10 @@ from client_app.remote_settings import RemoteBook
 from peer.identity import Identity
 from peer.terminal.lazy_verbs import completions
 from tests.kit.imports import loaded_by, own_modules, packages
+from tests.kit.process import environment
 from tests.kit.remote_settings import remote_settings
 from tests.kit.threads import BoardThread
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +46,22 @@ DEVICES = HELP | {
 }
 
 
+#: A command that waits longer loads more: it searches the LAN, and notes that there was no answer.
+LONG_WAITS = """
+from client_app import limits
+limits.DISCOVERY_DELAY_SECONDS = limits.REMOTE_LINGER_SECONDS = {seconds}
+"""
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> dict[str, str]:
+    """An environment in which a command waits for the device, however slow this machine is."""
+    folder = tmp_path / "long-waits"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(LONG_WAITS.format(seconds=TIMEOUT_SECONDS))
+    return {"PYTHONPATH": os.pathsep.join((str(folder), environment()["PYTHONPATH"]))}
+
+
 def test_help_and_a_list_of_devices_load_no_network_and_no_cryptography(home: Path) -> None:
     loaded = loaded_by("handfast", "--help")
     assert packages(loaded) == {"click", "shutil"}  # click asks for the width with shutil
@@ -60,8 +79,10 @@ def test_a_list_of_some_devices_loads_the_names_of_methods_as_well(home: Path) -
 
 
 @pytest.mark.usefixtures("board_thread", "paired_shell")
-def test_a_request_loads_nothing_of_discovery_pairing_and_administration(home: Path) -> None:
-    loaded = loaded_by("handfast", "--home", str(home), "get", "kitchen", "/count")
+def test_a_request_loads_nothing_of_discovery_pairing_and_administration(
+    home: Path, patient: dict[str, str]
+) -> None:
+    loaded = loaded_by("handfast", "--home", str(home), "get", "kitchen", "/count", env=patient)
     assert packages(loaded) == GET
     for name in own_modules(loaded):
         assert not name.startswith(("client_app.pairing.", "peer.pairing.")), name
@@ -71,7 +92,7 @@ def test_a_request_loads_nothing_of_discovery_pairing_and_administration(home: P
 
 @pytest.mark.usefixtures("paired_shell")
 def test_a_request_at_an_address_loads_nothing_of_a_path_that_is_set_up(
-    board_thread: BoardThread, home: Path
+    board_thread: BoardThread, home: Path, patient: dict[str, str]
 ) -> None:
     book, own = RemoteBook(home / "remote.json"), Identity.load(home / "identity.pem").fingerprint
     (known,) = DeviceBook(home / "devices.json").all()
@@ -82,7 +103,7 @@ def test_a_request_at_an_address_loads_nothing_of_a_path_that_is_set_up(
         lambda one: one.with_settings(settings, settings.encode(), wall_clock()),
         own=own,
     )
-    loaded = loaded_by("handfast", "--home", str(home), "get", "kitchen", "/count")
+    loaded = loaded_by("handfast", "--home", str(home), "get", "kitchen", "/count", env=patient)
     assert packages(loaded) == GET
     remote = {name for name in own_modules(loaded) if name.startswith("peer.remote")}
     assert remote == {"peer.remote.limits"}
