@@ -46,7 +46,7 @@ class OnTerminal:
     def __init__(self, home: Path, *words: str, **env: str) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
-        self.shown = ""
+        self._output = b""
         self.process = subprocess.Popen(
             [sys.executable, "-c", OWN_TERMINAL, "--home", str(home), *words],
             stdin=slave,
@@ -57,6 +57,11 @@ class OnTerminal:
         )
         os.close(slave)
 
+    @property
+    def shown(self) -> str:
+        """The output so far. A character of which a part is missing is replaced."""
+        return self._output.decode("utf-8", "replace")
+
     def until(self, pattern: str) -> None:
         """Read until the terminal shows a text that matches `pattern`."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -64,7 +69,7 @@ class OnTerminal:
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self._master], [], [], max(0.0, left))
             assert ready, f"{pattern!r} is not in {self.shown!r}"
-            self.shown += self._read()
+            self._output += self._read()
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
@@ -72,7 +77,7 @@ class OnTerminal:
     def end(self) -> int:
         """Read the remaining output and return the exit code."""
         while chunk := self._read():
-            self.shown += chunk
+            self._output += chunk
         return self.process.wait(TIMEOUT_SECONDS)
 
     def close(self) -> None:
@@ -81,11 +86,11 @@ class OnTerminal:
         self.process.wait()
         os.close(self._master)
 
-    def _read(self) -> str:
+    def _read(self) -> bytes:
         try:
-            return os.read(self._master, 4096).decode("utf-8", "replace")
+            return os.read(self._master, 4096)
         except OSError:  # the other side is closed
-            return ""
+            return b""
 
 
 @pytest.fixture
@@ -118,7 +123,7 @@ def test_the_fingerprints_are_shown_and_answering_yes_pairs(
     assert open_board.board.fingerprint.hex in re.sub(r"\s", "", pair_question.shown)
     assert stored(home) == []
     pair_question.type("y\n")
-    pair_question.until(r"waiting for confirmation at the device … 1[12]\d s")
+    pair_question.until(r"waiting for confirmation at the device … 1[0-2]\d s")
     open_board.say(True)
     assert pair_question.end() == 0
     assert "paired with kitchen as user anna, role owner" in pair_question.shown
