@@ -32,6 +32,7 @@ from peer.errors import Denied, RequestFailed, UsageError
 from peer.identity import Fingerprint
 from peer.pairing import invite
 from tests.kit.threads import DeviceThread
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 FP = "ab" * 32
 LATER = 4_000_000_000
@@ -259,7 +260,7 @@ async def test_followed_events_arrive_once_and_in_order(
     for burst in range(3):
         for number in range(40):
             owner.do(partial(append_event, detail=str(number)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while sum(one.kind == EventKind.LABEL_MADE for one in found) < 40 * (burst + 1):
                 found.append(await anext(stream))
         if burst == 0:

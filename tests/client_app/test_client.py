@@ -34,7 +34,7 @@ from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.net.discovery import Advert
 from tests.kit.board import Board
-from tests.kit.waiting import until
+from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 HOST = "127.0.0.1"
 Make = Callable[..., Client]
@@ -242,9 +242,9 @@ async def test_requests_work_with_a_read_only_home(
 
 
 async def test_discover_returns_the_announced_devices(board: Board, new_client: Make) -> None:
-    adverts = await new_client(board).discover(timeout=0.01)
+    adverts = await new_client(board).discover(timeout=TIMEOUT_SECONDS)
     assert [one.device_id for one in adverts] == [board.fingerprint.device_id]
-    assert await new_client().discover(timeout=0.01) == []
+    assert await new_client().discover(timeout=TIMEOUT_SECONDS) == []
 
 
 def test_a_key_file_that_other_users_can_read_is_refused(home: Path) -> None:

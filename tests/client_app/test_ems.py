@@ -8,6 +8,7 @@ import pytest
 from peer.dtls import openssl
 from peer.errors import HandshakeFailed
 from peer.identity import Fingerprint
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 
 async def test_pairing_requires_the_extended_master_secret(
@@ -23,7 +24,7 @@ async def test_pairing_requires_the_extended_master_secret(
         return Fingerprint.of_public_key(own) == board.fingerprint and is_there(connection)
 
     monkeypatch.setattr(openssl, "has_extended_master_secret", only_at_the_device)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         with pytest.raises(HandshakeFailed, match="extended master secret"):
             await client.pair(board.pairing_address, name="anna", expect=board.fingerprint)
     assert client.devices == []

@@ -64,7 +64,7 @@ def test_nothing_is_suggested_for_nothing() -> None:
 
 @pytest.mark.usefixtures("lan")
 def test_a_search_without_a_result_names_the_next_step(shell: Shell) -> None:
-    done = shell("discover", "--timeout", "10ms")
+    done = shell("discover", "--timeout", "1m")
     assert (done.code, done.out) == (0, "")
     assert "handfast doctor" in done.err
     assert "--timeout" in done.err

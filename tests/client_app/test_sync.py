@@ -14,7 +14,7 @@ from peer.errors import NotPaired, Unreachable, UsageError
 from peer.net.discovery import Advert
 from tests.kit.internals import observations_of
 from tests.kit.threads import BoardThread
-from tests.kit.waiting import block_until
+from tests.kit.waiting import TIMEOUT_SECONDS, block_until
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_script_can_make_every_call(client: Client, board_thread: BoardThread)
     assert kitchen.whoami().user == "anna"
     assert kitchen.known.alias == "kitchen"
     assert kitchen.address.endswith(str(board_thread.board.regular.port))
-    assert [one.name for one in client.discover(timeout=0.01)] == ["kitchen"]
+    assert [one.name for one in client.discover(timeout=TIMEOUT_SECONDS)] == ["kitchen"]
     assert [one.name for one in client.watch()] == ["kitchen"]
     kitchen.close()
     assert kitchen.get("/hello").text == "hello anna"
@@ -176,11 +176,11 @@ def test_an_interrupt_before_the_future_is_returned_cancels_the_request(
 
 
 async def still_running() -> set[object]:
-    """The requests that do not end within five seconds."""
+    """The requests that do not end."""
     requests = [task for task in asyncio.all_tasks() if "Device.get" in repr(task)]
     if not requests:
         return set()
-    _, pending = await asyncio.wait(requests, timeout=5)
+    _, pending = await asyncio.wait(requests, timeout=TIMEOUT_SECONDS)
     return set(pending)
 
 
