@@ -351,7 +351,7 @@ def test_a_revoked_user_exits_with_10(paired_shell: Shell, board_thread: BoardTh
 
 
 def test_an_unreachable_device_exits_with_3(paired_shell: Shell, board_thread: BoardThread) -> None:
-    board_thread.do(board_thread.board.regular.close)
+    board_thread.do(board_thread.board.stop)
     assert paired_shell("get", "kitchen", "/hello").code == 3
     done = paired_shell("doctor", "kitchen")
     assert done.code == 3

@@ -220,7 +220,7 @@ async def test_an_advert_with_the_right_id_and_the_wrong_key_is_refused(
 
 @pytest.mark.usefixtures("paired")
 async def test_a_closed_port_raises_unreachable(board: Board, new_client: Make) -> None:
-    await board.regular.close()
+    await board.stop()
     with pytest.raises(Unreachable, match="cannot reach kitchen") as caught:
         await new_client().connect("kitchen")
     assert caught.value.refused
@@ -263,7 +263,7 @@ async def test_requests_reconnect_after_a_restart_of_the_device(
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
     port = board.regular.port
-    await board.regular.close()
+    await board.stop()
     await board.start(port=port)
     assert (await kitchen.get("/hello")).code == "2.05"
     assert (await kitchen.post("/hello", "x")).code == "2.04"
@@ -365,7 +365,7 @@ async def test_an_observation_continues_after_a_restart_of_the_device(
     states = kitchen.observe("/count")
     assert (await anext(states)).value == {"count": 0}
     port = board.regular.port
-    await board.regular.close()
+    await board.stop()
     board.observed.value = 7
     await board.start(port=port)
     assert (await anext(states)).value == {"count": 7}
@@ -393,6 +393,6 @@ async def test_an_observation_of_an_unreachable_device_raises_unreachable(
     kitchen = await new_client().connect("kitchen")
     states = kitchen.observe("/count", retry=False)
     await anext(states)
-    await board.regular.close()
+    await board.stop()
     with pytest.raises(Unreachable):
         await anext(states)

@@ -214,7 +214,7 @@ async def test_a_restart_with_close_notify_is_a_gap_too(board: Board, kitchen: D
     states = kitchen.observe("/count")
     await state(states)
     port = board.regular.port
-    await board.regular.close()
+    await board.stop()
     board.observed.value = 5
     await board.start(port=port)
     after = await state(states)

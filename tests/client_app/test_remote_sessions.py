@@ -86,7 +86,7 @@ async def test_settings_that_do_not_arrive_do_not_fail_a_pairing(
     async with new_client(board) as client:
         paired = await client.pair(expect=board.fingerprint)
         await until(lambda: asked(board) == 1)
-        await board.regular.close()
+        await board.stop()
     assert client.devices == [paired.device]
     assert not entry_of(client).encoded
     assert not entry_of(client).is_due(client.remote.now())

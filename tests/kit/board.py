@@ -7,6 +7,7 @@ test fills. The client sees the behaviour described in protocol.md §5 and §7.
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import aiocoap
@@ -29,6 +30,7 @@ from peer.pairing.ceremony import Ceremony, State
 from peer.pairing.compare import offer as offer_compare
 from peer.pairing.window import Window
 from tests.kit.internals import sockets_of
+from tests.kit.refused_port import refused_udp
 
 ConfirmAnswer = Callable[[dict[str, object]], aiocoap.Message | None]
 HOST = "127.0.0.1"
@@ -64,6 +66,7 @@ class Board:
         self.pair_resource: Pair | None = None
         self.ids = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped_at = ExitStack()
         self.regular: CoapsServer
         self._pairing: CoapsServer | None = None
 
@@ -82,6 +85,9 @@ class Board:
         return self._pairing
 
     async def start(self, *, port: int = 0) -> None:
+        """Open the regular port: any one, or that at which it was stopped."""
+        if port:
+            self._stopped_at.close()
         site = GuardedSite(authorise=self._authorise, limits=DEFAULT_LIMITS)
         handlers: dict[str, resource.Resource] = {
             "hello": Hello(self),
@@ -140,11 +146,17 @@ class Board:
         assert self.pair_resource is not None
         self.pair_resource.updated_state()
 
+    async def stop(self) -> None:
+        """Close the regular port. No other program gets it before `start` or `close`."""
+        port = self.regular.port
+        await self.regular.close()
+        self._stopped_at.enter_context(refused_udp(port))
+
     async def lose_power(self) -> None:
-        """Disconnect without a close_notify, and free the ports for a restart."""
+        """Stop without a close_notify."""
         for socket in sockets_of(self.regular):
             socket.close()
-        await self.regular.close()
+        await self.stop()
 
     async def close(self) -> None:
         self.gate.set()
@@ -155,6 +167,7 @@ class Board:
         await self.regular.close()
         if self._pairing is not None:
             await self._pairing.close()
+        self._stopped_at.close()
 
     def advert(self) -> Advert:
         pairing_port = self._pairing.port if self._pairing else 0

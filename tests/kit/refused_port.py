@@ -9,13 +9,13 @@ HOST: Final = "127.0.0.1"
 
 
 @contextmanager
-def refused_udp() -> Iterator[str]:
+def refused_udp(port: int = 0) -> Iterator[str]:
     """The address, as `host:port`, of a port that the kernel reports as closed (ICMP).
 
-    Its socket accepts datagrams from one other port alone.
+    Its socket accepts datagrams from one other port alone. `port` is free now; 0 for any.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((HOST, 0))
+        sock.bind((HOST, port))
         sock.connect((HOST, 9))
         yield f"{HOST}:{sock.getsockname()[1]}"
 
