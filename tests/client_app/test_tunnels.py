@@ -38,7 +38,7 @@ from tests.kit.internals import session_of
 from tests.kit.shell import Shell
 from tests.kit.tcp import TcpService
 from tests.kit.threads import DeviceThread
-from tests.kit.waiting import skip_time, until
+from tests.kit.waiting import TIMEOUT_SECONDS, skip_time, until
 
 
 @dataclass
@@ -51,7 +51,9 @@ class Home:
 
 
 @pytest.fixture
-def home_of_device(tmp_path: Path, home: Path) -> Iterator[Home]:
+def home_of_device(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    # The connection that the device makes when it gives a tunnel is that of the first stream.
+    monkeypatch.setattr("device_app.resources.tunnel_service.TUNNEL_SPARE_SECONDS", TIMEOUT_SECONDS)
     service, down = TcpService(), TcpService()
     services = {"ssh": service.address, "down": down.address}
     device = DeviceThread(tmp_path / "device", tunnel=TunnelOptions(services=services))
