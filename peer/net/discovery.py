@@ -36,7 +36,7 @@ from peer.net.mdns import (
 )
 from peer.net.ranking import Link, links
 from peer.net.service_records import PTR, ServiceRecords
-from peer.net.tasks import cancel_all
+from peer.net.tasks import cancel_all, to_the_end
 
 __all__ = ["Advert", "Search", "discover", "searching", "watch"]
 
@@ -158,7 +158,10 @@ class Search(RecordUpdateListener):
         return search
 
     async def close(self) -> None:
-        """Stop asking, and free the sockets."""
+        """Stop asking, and free the sockets. A cancellation meanwhile is raised afterwards."""
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
         await self._follower.close()
         self._zeroconf.zeroconf.async_remove_listener(self)
         tasks = [*self._tasks.values(), *([self._asking] if self._asking is not None else ())]

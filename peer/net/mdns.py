@@ -31,6 +31,7 @@ from peer.errors import PeerError
 from peer.limits import MAX_DNS_QUESTIONS, MAX_DNS_RECORDS, MAX_TTL_SECONDS
 from peer.net.mdns_links import LinkZeroconf, Origin, interfaces_of
 from peer.net.ranking import Link
+from peer.net.tasks import to_the_end
 
 __all__ = [
     "FAILURES",
@@ -88,11 +89,7 @@ async def wait_until_ready(opened: Multicast) -> None:
     If it is cancelled, it ends once python-zeroconf has started: python-zeroconf 0.154 leaves its
     sockets open if the wait for its start was cancelled.
     """
-    started = asyncio.ensure_future(opened.zeroconf.async_wait_for_start())
-    try:
-        await asyncio.shield(started)
-    finally:
-        await asyncio.wait({started})
+    await to_the_end(opened.zeroconf.async_wait_for_start())
     for reader in opened.zeroconf.engine.readers:
         protocol: object = reader.transport.get_protocol()
         if not isinstance(protocol, _BoundedProtocol):

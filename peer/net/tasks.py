@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> list[object]:
@@ -12,6 +14,18 @@ async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> list[object]:
         one.cancel()
     found: list[object] = await asyncio.gather(*ending, return_exceptions=True)
     return found
+
+
+async def to_the_end(work: Coroutine[object, object, T]) -> T:
+    """Run a coroutine to its end, also if the caller is cancelled meanwhile; return its result.
+
+    The cancellation is raised after that end.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        await asyncio.wait({task})
 
 
 async def run_until_one_ends(*works: Coroutine[object, object, object]) -> None:

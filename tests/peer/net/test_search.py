@@ -47,6 +47,34 @@ async def test_the_latest_announcement_applies(namespaces: Any) -> None:
                 assert advert.pairing_open == (window == "1")
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_search_that_is_cancelled_while_it_ends_leaves_no_socket_open(turns: int) -> None:
+    """As when the timeout of a call is over just then."""
+    search: discovery.Search | None = None
+    has_begun, may_end, is_ending = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def seek() -> None:
+        nonlocal search
+        async with discovery.searching(LOOPBACK) as search:
+            has_begun.set()
+            await may_end.wait()
+            is_ending.set()
+
+    seeking = asyncio.create_task(seek())
+    await has_begun.wait()
+    assert search is not None
+    await until(lambda: zeroconf_of(search).started)
+    sockets = [one.transport for one in zeroconf_of(search).engine.readers]
+    assert sockets
+    may_end.set()
+    await is_ending.wait()
+    for _ in range(turns):  # turns of the loop, of which the end takes several
+        await asyncio.sleep(0)
+    seeking.cancel()
+    await asyncio.wait({seeking})
+    assert all(one.is_closing() for one in sockets)
+
+
 @pytest.mark.needs_root
 async def test_a_flood_of_adverts_is_bounded(
     namespaces: Any, monkeypatch: pytest.MonkeyPatch
