@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.kit.namespaces import Namespace
+from tests.kit.ports import free_ports
 from tests.kit.waiting import TIMEOUT_SECONDS, block_until
 
 
@@ -17,9 +18,9 @@ def inside(namespace: Namespace | None) -> AbstractContextManager[None]:
 
 
 def free_port(host: str, namespace: Namespace | None = None) -> int:
-    """A TCP port that nothing uses at this address. It is below the ports of the kernel."""
-    with inside(namespace), socket.create_server((host, 0), family=_family(host)) as sock:
-        return int(sock.getsockname()[1])
+    """A port that nothing uses at this address, for TCP and UDP, and that no other test gets."""
+    with inside(namespace):
+        return next(free_ports(host))
 
 
 class ServerProcess:

@@ -23,6 +23,7 @@ from device_app.console.control_client import call
 from device_app.settings.paths import Paths
 from iam.audit import AuditTrail, Event
 from peer.identity import Fingerprint, Identity
+from tests.kit.ports import free_ports
 from tests.kit.process import Program, Result, environment
 from tests.kit.waiting import TIMEOUT_SECONDS
 
@@ -73,8 +74,7 @@ class Device(Party):
         made = offline.init(self.places, name=name, force=False)
         self.id = str(made["id"])
         self.fingerprint = str(made["fingerprint"])
-        self.port = 0  # 0 is any port; a restart uses the previous one
-        self.pairing_port = 0
+        self.port, self.pairing_port = next(free_ports(HOST)), next(free_ports(HOST))
         self.run_options: list[str] = []
         self._daemon: Program | None = None
 
@@ -84,13 +84,11 @@ class Device(Party):
         return self._daemon
 
     def boot(self, *options: str, terminal: bool = False) -> dict[str, Any]:
-        """Run the daemon on its previous ports until it is ready; return its status."""
+        """Run the daemon on its ports until it is ready; return its status."""
         ports = ["--port", str(self.port), "--pairing-port", str(self.pairing_port)]
         self._daemon = self.start("run", *ports, *self.run_options, *options, terminal=terminal)
         self._daemon.until("ready\n", on="screen" if terminal else "err")
-        status = self.status()
-        self.port = int(status["port"])
-        return status
+        return self.status()
 
     def stop(self) -> Result:
         """Send SIGTERM, as a service manager does."""
@@ -208,8 +206,8 @@ class Client(Party):
             name=device.name,
             user=user,
             role=role,
-            port=device.port or 5684,
-            last_seen=at or (f"{HOST}:{device.port}" if device.port else ""),
+            port=device.port,
+            last_seen=at or f"{HOST}:{device.port}",
         )
         self.home.mkdir(mode=0o700, exist_ok=True)
         self.book.put(known)
