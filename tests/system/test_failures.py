@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
     ExitStack,
+    aclosing,
     asynccontextmanager,
     closing,
     contextmanager,
 )
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +28,13 @@ from client_app.pairing import targets
 from peer.errors import PeerError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
+from peer.net import discovery
 from peer.net.advertiser import Advertiser
-from peer.terminal.exit_codes import exit_code_of
+from peer.net.adverts import Advert
+from peer.terminal.exit_codes import ExitCode, exit_code_of
 from tests.kit.namespaces import Lan, Namespaces, add_addresses
 from tests.kit.system import Client, Device, Stage
+from tests.kit.waiting import TIMEOUT_SECONDS, skip_time
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,8 +44,16 @@ pytestmark = [
 ]
 
 TABLE: Final = tomllib.loads(Path("docs/failures.toml").read_text("utf-8"))["failure"]
-#: A silent address costs one handshake, which need not be patient here.
-HASTY: Final = replace(DEFAULT_LIMITS, connect_seconds=1.0)
+#: Silence costs so much in each test that provokes it.
+SILENT_SECONDS: Final = 1.0
+#: The failures whose message depends on an announcement: it is waited for.
+ANNOUNCED: Final = {
+    "daemon_stopped_but_announced",
+    "blocked_port",
+    "blocked_port_and_hurry",
+    "unknown_name_to_pair_with",
+    "blocked_port_diagnosed",
+}
 REGULAR: Final = "192.0.2.1:5684"
 Provocation = AbstractContextManager[None]
 
@@ -158,6 +171,28 @@ def removed(scene: Scene) -> Iterator[None]:
         )
 
 
+async def announcements(device_id: str, then: Callable[[], object]) -> AsyncGenerator[Advert, None]:
+    """Search until a device is announced with an address; call `then` after that was processed."""
+    async with aclosing(discovery.watch()) as adverts:
+        async for advert in adverts:
+            yield advert
+            if advert.device_id == device_id and advert.is_present and advert.addresses:
+                then()
+                return
+
+
+def client_of(scene: Scene, name: str, *, is_silent: bool) -> Library:
+    """The client of the scene, as patient as the failure needs."""
+    seconds = SILENT_SECONDS if is_silent else TIMEOUT_SECONDS
+    is_in_hurry = name == "blocked_port_and_hurry"
+    then = partial(skip_time, TIMEOUT_SECONDS / 2) if is_in_hurry else lambda: None
+    return Library(
+        home=scene.client.home,
+        limits=replace(DEFAULT_LIMITS, connect_seconds=seconds),
+        look=partial(announcements, scene.device.id, then) if name in ANNOUNCED else None,
+    )
+
+
 def blocked(scene: Scene) -> Provocation:
     return scene.filtered("udp dport 5684 drop", "input")
 
@@ -220,19 +255,23 @@ def test_the_table_and_the_provocations_are_the_same() -> None:
 def test_a_failure_is_reported_as_the_table_says(
     scene: Scene, row: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "DIAGNOSIS_SECONDS", 1.0)
-    for module in (doctor, finder, targets):
-        monkeypatch.setattr(module, "DISCOVERY_SECONDS", 1.0)
     name, does = row["id"], DOES[row["does"]]
+    is_silent = row["exit"] == ExitCode.TIMED_OUT
     if name == "blocked_port_and_hurry":
-        does = get_soon
+        is_silent, does = False, get_soon
+    if is_silent:
+        monkeypatch.setattr(doctor, "DIAGNOSIS_SECONDS", SILENT_SECONDS)
+    for module in (doctor, finder, targets):
+        seconds = TIMEOUT_SECONDS if name in ANNOUNCED else SILENT_SECONDS
+        monkeypatch.setattr(module, "DISCOVERY_SECONDS", seconds)
 
     async def act() -> Said:
         async with AsyncExitStack() as stack:
             if name == "daemon_stopped_but_announced":
                 await stack.enter_async_context(announced(scene))
             with scene.lan.client.inside():
-                return await does(scene, TARGETS.get(name, "kitchen"))
+                async with client_of(scene, name, is_silent=is_silent) as client:
+                    return await does(client, TARGETS.get(name, "kitchen"))
 
     with ExitStack() as stack:
         for provocation in PROVOKED[name](scene):
@@ -252,31 +291,27 @@ class Said:
     advice: str
 
 
-async def get(scene: Scene, alias: str) -> Said:
-    async with Library(home=scene.client.home, limits=HASTY) as client:
-        with pytest.raises(PeerError) as caught:
-            await (await client.connect(alias)).get("/hello")
+async def get(client: Library, alias: str) -> Said:
+    with pytest.raises(PeerError) as caught:
+        await (await client.connect(alias)).get("/hello")
     return _said(caught.value)
 
 
-async def get_soon(scene: Scene, alias: str) -> Said:
+async def get_soon(client: Library, alias: str) -> Said:
     """The time of the call ends before that of an attempt."""
-    async with Library(home=scene.client.home) as client:
-        with pytest.raises(PeerError) as caught:
-            await client.connect(alias, timeout=2.6)
+    with pytest.raises(PeerError) as caught:
+        await client.connect(alias, timeout=TIMEOUT_SECONDS / 2)
     return _said(caught.value)
 
 
-async def pair(scene: Scene, target: str) -> Said:
-    async with Library(home=scene.client.home, limits=HASTY) as client:
-        with pytest.raises(PeerError) as caught:
-            await client.pair(target, code="000000")
+async def pair(client: Library, target: str) -> Said:
+    with pytest.raises(PeerError) as caught:
+        await client.pair(target, code="000000")
     return _said(caught.value)
 
 
-async def diagnose(scene: Scene, alias: str) -> Said:
-    async with Library(home=scene.client.home, limits=HASTY) as client:
-        checks = [check async for check in doctor.diagnose(client, alias)]
+async def diagnose(client: Library, alias: str) -> Said:
+    checks = [check async for check in doctor.diagnose(client, alias)]
     [failed] = [check for check in checks if check.verdict is CheckResult.FAILED]
     assert failed is checks[-1]
     return Said(failed.exit_code, failed.said, failed.advice)
