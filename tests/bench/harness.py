@@ -161,6 +161,8 @@ class Bench:
         share: the part of the usual number of operations; a test of the measurements themselves
             takes a very small one.
         base: another checkout of this project with a `.venv`, as a further candidate.
+        may_repeat: whether a request may be sent again, because its server was held up: in a test
+            of the measurements, but not in a measurement.
         rows: the results so far.
         report: called with each result as a line of text.
         step: called with what is measured next.
@@ -171,6 +173,7 @@ class Bench:
     rounds: int = 5
     share: float = 1.0
     base: Path | None = None
+    may_repeat: bool = False
     rows: list[Row] = field(default_factory=list)
     report: Callable[[str], object] = print
     step: Callable[[str], object] = lambda _what: None

@@ -17,7 +17,7 @@ from peer.secret import Secret
 from tests.bench.programs import IPV4, load_keys
 from tests.bench.worker import Worker, worker
 from tests.kit.brokers import ACCOUNTS, mosquitto
-from tests.kit.interop import Ports
+from tests.kit.ports import free_ports
 from tests.kit.relays import coturn
 from tests.kit.waiting import block_until
 
@@ -105,7 +105,7 @@ def remote_pair(bench: Bench) -> Iterator[RemotePair]:
             stun=(relay.stun,),
             turn=(relay.udp(),),
         )
-        common = {"remote": settings.encode().hex(), "quic_port": Ports().free().port}
+        common = {"remote": settings.encode().hex(), "quic_port": next(free_ports(IPV4))}
         given = {
             "client": own.hex,
             "service": stack.enter_context(copy_service()),

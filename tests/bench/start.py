@@ -16,7 +16,7 @@ from peer.identity import Identity
 from tests.bench.harness import OURS, Bench, Series, process_seconds, resident_bytes
 from tests.bench.programs import IPV4, surroundings
 from tests.kit.distribution import Environment, build
-from tests.kit.interop import Ports
+from tests.kit.ports import free_ports
 from tests.kit.process import Program
 
 BARE: Final = "python -c pass"
@@ -74,7 +74,7 @@ def verbs(bench: Bench) -> None:
         env=outside(), check=True, stdout=subprocess.DEVNULL, cwd="/",
     )  # fmt: skip
     client = bench.folder / "verbs-client"
-    port = Ports().free().port
+    port = next(free_ports(IPV4))
     words = ["--home", str(at), "run", "--listen", IPV4, "--allow-loopback", "--port", str(port)]
     pair(client, at, port)
     program = Program([handfast_device, *words, "--pairing-port", "0"], outside())

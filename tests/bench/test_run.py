@@ -145,7 +145,7 @@ def below(folder: Path) -> Iterator[str]:
     """The command lines of running processes that name a folder."""
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = file.read_text().replace("\0", " ")
+            words = file.read_text(errors="replace").replace("\0", " ")
         except (FileNotFoundError, ProcessLookupError):
             continue
         if str(folder) in words:

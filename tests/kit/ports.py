@@ -23,6 +23,12 @@ def free_ports(host: str) -> Iterator[int]:
     return (port for port in itertools.islice(own, _BLOCK) if _is_free(host, port))
 
 
+def two_free_ports(host: str) -> int:
+    """The first of two such ports with consecutive numbers."""
+    pairs = itertools.pairwise(free_ports(host))
+    return next(one for one, other in pairs if other == one + 1)
+
+
 @functools.cache
 def _own_block() -> tuple[Iterator[int], socket.socket]:
     """The ports of this process, in turn, and the socket whose name marks the block as taken."""
