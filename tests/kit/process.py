@@ -183,9 +183,9 @@ class Program:
         self._screen = None
         os.write(self._closing[1], b"x")
 
-    def end(self, *, code: int | None = None) -> Result:
-        """Wait for its end, and check the exit code if one is given."""
-        until = time.monotonic() + TIMEOUT_SECONDS
+    def end(self, *, code: int | None = None, seconds: float = TIMEOUT_SECONDS) -> Result:
+        """Wait for its end, for some seconds, and check the exit code if one is given."""
+        until = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         assert not self._is_listening(), f"the command does not end: {self}"
