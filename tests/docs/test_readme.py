@@ -99,8 +99,8 @@ async def test_the_scripts_and_the_lamp_module_run(tmp_path: Path) -> None:
 
 
 def pattern(line: str) -> str:
-    """The pattern of a line of the excerpt: `…`, IDs and codes match any text."""
-    text = re.sub(r"\b[0-9A-Z]{8}\b|\d{4}-\d{4}", "…", line.strip())
+    """The pattern of a line of the excerpt: `…`, IDs, codes and the time left match any text."""
+    text = re.sub(r"\b[0-9A-Z]{8}\b|\d{4}-\d{4}|(?<=open for )\d+ min", "…", line.strip())
     return ".*".join(map(re.escape, text.split("…")))
 
 
