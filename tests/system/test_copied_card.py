@@ -66,7 +66,7 @@ def test_two_devices_with_one_key_are_noticed_by_all(namespaces: Namespaces, sta
         assert "handfast-device new-identity" in device.run("status").out
         assert device.events("identity-elsewhere")
 
-    seen = anna.run("discover", "--timeout", "3s")
+    seen = anna.run("discover", "--timeout", "10s")
     assert "(two devices)" in seen.out
     assert "handfast-device new-identity" in seen.err
     doctor = anna.run("doctor", "kitchen").out
@@ -77,5 +77,5 @@ def test_two_devices_with_one_key_are_noticed_by_all(namespaces: Namespaces, sta
     copy.stop()
     copy.run("new-identity", "--yes")
     copy.boot()
-    apart = anna.run("--json", "discover", "--timeout", "3s").value["devices"]
+    apart = anna.run("--json", "discover", "--timeout", "10s").value["devices"]
     assert sorted(one["shared"] for one in apart) == [False, False]

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import struct
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import aiomqtt
 import pytest
 
+from tests.kit.server_process import free_port
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def test_the_script_reads_many_devices_concurrently(stage: Stage) -> None:
 def test_the_mqtt_bridge_publishes_states_and_executes_commands(
     stage: Stage, tmp_path: Path
 ) -> None:
-    with socket.create_server((HOST, 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port(HOST)
     configuration = tmp_path / "mosquitto.conf"
     configuration.write_text(f"listener {port} {HOST}\nallow_anonymous true\n")
     broker = stage.start(["mosquitto", "-c", str(configuration)])

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.kit.waiting import TIMEOUT_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -125,7 +127,7 @@ class HomeNetwork:
 
 def attempt(*argv: str, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        argv, input=given, capture_output=True, text=True, timeout=20, check=False
+        argv, input=given, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )
 
 
@@ -241,7 +243,7 @@ def test_an_impostor_at_the_forwarded_port_receives_no_request(
     gate = f"{OUTSIDE}:{FORWARDED}"
     tap, _ = stage.wiretap(f"{LAN['device']}:{REGULAR}", at=gate, place=router)
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
-    assert "> 23/1" in tap.output("out")
+    tap.until("> 23/1", on="out")
     tap.close()
 
     tap, _ = stage.wiretap(f"127.0.0.1:{impostor.port}", at=gate, place=router)

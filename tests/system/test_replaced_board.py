@@ -12,6 +12,7 @@ import pytest
 from device_app.console.sealed_backup import SealedBackup
 from iam.audit import AuditTrail
 from tests.kit import former_backups
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.kit.system import Device, Stage
@@ -54,7 +55,7 @@ def test_a_client_continues_with_the_board_that_a_backup_replaces(
         changes = Changes(kitchen)
         changes.start()
         try:
-            assert changes.has_changed.wait(timeout=20)
+            assert changes.has_changed.wait(TIMEOUT_SECONDS)
             before = changes.count
             kitchen.run("backup", *options, str(file))
             copy.write_bytes(SealedBackup.read_untrusted(file).opened(WORDS).store)

