@@ -17,7 +17,7 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 PROSE = re.sub(r"^ *```.*?^ *```", "", TEXT, flags=re.DOTALL | re.MULTILINE)
 QUOTED = re.findall(r"`([^`\n]+)`", PROSE)
 PACKAGES = ("handfast", "peer", "iam", "device_app", "client_app")
-TIMEOUT_SECONDS = 110.0
+TIMEOUT_SECONDS = 300.0  # mypy without a cache, on a busy machine
 
 
 def commands() -> list[str]:
@@ -84,6 +84,7 @@ def test_every_make_target_exists() -> None:
     assert {"check", "test", "help"} <= documented <= targets
 
 
+@pytest.mark.timeout(2 * TIMEOUT_SECONDS)
 @pytest.mark.parametrize("command", [one for one in commands() if not target(one)])
 def test_every_other_command_runs(command: str, tmp_path: Path) -> None:
     program, *arguments = shlex.split(command)
