@@ -359,7 +359,8 @@ async def test_a_ceremony_expires_without_a_decision(kit: Kit) -> None:
     assert (await caller.start("anna")).code == "2.01"
 
 
-async def test_two_keys_in_one_window_are_both_refused(kit: Kit, device: Device) -> None:
+async def test_two_keys_in_one_window_are_both_refused(kit: Kit) -> None:
+    device = await kit.device(limits=LINGERING)
     first, second = kit.caller(device), kit.caller(device)
     await device.open()
     started = await first.start("anna")
@@ -399,7 +400,8 @@ async def test_a_step_after_the_expiry_records_that_the_ceremony_expired(
     assert [event.user for event in device.events("expired")] == ["anna"]
 
 
-async def test_simultaneous_first_pairings_register_no_owner(kit: Kit, device: Device) -> None:
+async def test_simultaneous_first_pairings_register_no_owner(kit: Kit) -> None:
+    device = await kit.device(limits=LINGERING)
     racers = [kit.caller(device) for _ in range(4)]
     await device.open()
     await asyncio.gather(*(racer.connect(pairing=True) for racer in racers))

@@ -12,6 +12,7 @@ from device_app.access.clock import SystemClocks
 from device_app.pairing.events import PairingEventKind
 from iam.limits import IamLimits
 from peer.errors import Unreachable
+from tests.kit.device import LINGERING
 from tests.kit.internals import unwatched
 
 if TYPE_CHECKING:
@@ -198,10 +199,10 @@ async def test_a_window_closes_when_its_opener_loses_the_right(
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-async def test_a_ceremony_fails_when_the_opener_loses_the_right(
-    kit: Kit, device: Device, admin: Caller, lose: Any
-) -> None:
-    await open_remotely(admin)
+async def test_a_ceremony_fails_when_the_opener_loses_the_right(kit: Kit, lose: Any) -> None:
+    device = await kit.device(limits=LINGERING)
+    kit.known(device, "olga", "owner")
+    await open_remotely(kit.known(device, "adam", "admin"))
     newcomer = kit.caller(device)
     started = await newcomer.start("nina")
     device.decide(accept=True)
