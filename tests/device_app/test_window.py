@@ -248,7 +248,7 @@ async def test_a_policy_that_removes_the_right_closes_the_window(kit: Kit) -> No
 
 async def test_the_end_of_the_openers_access_closes_the_window(kit: Kit) -> None:
     wall = [2_000_000_000.0]
-    device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
+    device = await kit.device(clocks=SystemClocks(lambda: wall[0], lambda: 0.0, "boot"))
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "adam", "admin", not_after=wall[0] + 1000)
     await open_remotely(admin)
@@ -256,6 +256,7 @@ async def test_the_end_of_the_openers_access_closes_the_window(kit: Kit) -> None
     # Any change makes the device compute the next end of access again.
     device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))
     assert device.app.pairing.is_open
+    wall[0] += 1
     await device.event(PairingEventKind.CLOSED)
     assert device.events("window-withdrawn")
 
