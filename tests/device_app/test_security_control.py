@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.access.operators import Operator, current_operator
-from device_app.console import control_access
+from device_app.console import control_access, control_server
 from device_app.console.control_client import call
 from device_app.console.control_server import ControlServer
 from device_app.errors import AppError
 from tests.kit.other_users import STRANGER, OtherUser
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -43,6 +44,12 @@ def service_gid(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     monkeypatch.setattr(control_access, "service_gid", lambda: found[0])
     monkeypatch.setattr(control_access, "account_name", lambda uid: f"user{uid}")
     return found
+
+
+@pytest.fixture(autouse=True)
+def _patient_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each client here sends a request, however late."""
+    monkeypatch.setattr(control_server, "CONTROL_REFUSAL_SECONDS", TIMEOUT_SECONDS)
 
 
 class Served:
