@@ -104,7 +104,9 @@ NOTHING = len(TEXTS) - 1
 
 
 @pytest.fixture
-async def device(kit: Kit) -> Device:
+async def device(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> Device:
+    # A machine that pauses the process in a handler would have it named in the log.
+    monkeypatch.setattr(handlers, "HOLDING_SECONDS", 3600.0)
     folder = kit.home / "modules"
     folder.mkdir(parents=True)
     texts = f"TEXTS = {TEXTS!r}\n"
