@@ -15,16 +15,22 @@ from tests.kit.daemon import HOST
 from tests.kit.internals import answer_all
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.kit.device import Device, Kit
 
 
 @pytest.fixture
-def free_port() -> int:
+def free_port() -> Iterator[int]:
+    """A port where nothing listens, which no other program gets meanwhile.
+
+    A socket has it that is connected to itself, so datagrams of others find none.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
+        sock.connect(sock.getsockname())
+        yield int(sock.getsockname()[1])
 
 
 @pytest.fixture
