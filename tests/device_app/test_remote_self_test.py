@@ -11,7 +11,7 @@ import pytest
 import peer.remote
 from device_app.console.console import Console
 from device_app.console.control_client import ControlClient
-from device_app.remote import self_test
+from device_app.remote import self_test, self_test_steps
 from peer.identity import Identity
 from tests.kit.brokers import LOOPBACK, mosquitto, password_of
 from tests.kit.daemon import run
@@ -32,9 +32,15 @@ BROKER_STEPS = ["DNS", "TCP", "TLS", "login", "heard", "others"]
 
 
 @pytest.fixture(autouse=True)
-def _short_wait_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The brokers here deliver no topic of another account, however long a test waits."""
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give busy servers time to answer.
+
+    The brokers here deliver no topic of another account, however long a test waits.
+    """
     monkeypatch.setattr(self_test, "SELF_TEST_FOREIGN_SECONDS", 0.05)
+    monkeypatch.setattr(self_test, "SELF_TEST_HEARD_SECONDS", TIMEOUT_SECONDS)
+    for name in ("SELF_TEST_CONNECT_SECONDS", "SELF_TEST_DIAL_SECONDS"):
+        monkeypatch.setattr(self_test_steps, name, TIMEOUT_SECONDS)
 
 
 class Home:
@@ -118,7 +124,8 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
 async def test_a_broken_part_fails_its_step_with_advice_and_skips_those_after_it(
     home: Home, broker: RunningBroker, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    monkeypatch.setattr(self_test, "SELF_TEST_HEARD_SECONDS", 0.2 if broken == "rights" else 9)
+    if broken == "rights":
+        monkeypatch.setattr(self_test, "SELF_TEST_HEARD_SECONDS", 0.2)
     changes, failing = BROKEN[broken]
     code, steps, _ = await home.test(**changes)
     assert code == 1
