@@ -139,7 +139,9 @@ async def test_users_are_replaced_only_if_that_is_asked_for(
         assert list(store.state.users) == ["carl"]
     assert Path(restored["replaced"]).name == "device.db.before-restore"
     value(await run(board, "--json", "reset", "--yes"))
-    left = b"".join(snapshot(board).values())
+    files = snapshot(board)
+    del files["device-key.pem"]  # its base64 text may contain any short word
+    left = b"".join(files.values())
     assert b"carl" not in left
     assert b"anna" not in left
 
