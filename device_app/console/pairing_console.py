@@ -81,6 +81,9 @@ class PairingConsole:
         paired: CeremonyView | None = None
         refused = False
         with WindowEvents(self._service.events) as events:
+            window = self._service.window
+            if window is not None and window.closed_because:  # while its port was opened
+                return {"paired": None, "closed": window.closed_because, "refused": False}
             waiting = self.pending()
             await tell({"event": "window", "window": self.window_view()})
             for ceremony in waiting:

@@ -133,6 +133,11 @@ class WindowLifecycle:
         """Return how long the window still takes new ceremonies; 0 if it does not."""
         return self._timer.seconds_left(now)
 
+    @property
+    def closed_because(self) -> CloseReason | None:
+        """Why the window closed, as of the last call that was given the time; None while open."""
+        return self._timer.closed_because
+
     def is_open(self, now: float) -> bool:
         """Return whether the window takes a new ceremony, other rules aside."""
         return self.seconds_left(now) > 0

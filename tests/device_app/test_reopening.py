@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from device_app.pairing.hardware import Hardware
 from device_app.terminal.render_pairing import closed_lines
 from peer.errors import UsageError
 from peer.pairing.window_timer import CloseReason
-from tests.kit.waiting import stop_time
+from tests.kit.waiting import TIMEOUT_SECONDS, stop_time
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -92,6 +93,25 @@ async def test_press_is_refused_on_a_board_without_a_button(device: Device) -> N
     with pytest.raises(AppError, match="no button"):
         await call(device.app.paths.socket, "press", {"held": 12})
     assert not device.app.pairing.is_open
+
+
+async def test_a_window_that_closes_while_its_port_opens_ends_the_command_that_waits(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time may be up, or another command may close it."""
+    port = device.app.pairing.port
+    reconcile = port.reconcile
+
+    async def reconcile_and_close() -> None:
+        await reconcile()
+        device.app.pairing.close_window()
+
+    monkeypatch.setattr(port, "reconcile", reconcile_and_close)
+    shown: list[Any] = []
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        answer = await call(device.app.paths.socket, "open", {"wait": True}, on_event=shown.append)
+    assert answer == {"paired": None, "closed": CloseReason.CONSOLE, "refused": False}
+    assert shown == []
 
 
 async def test_a_window_that_is_replaced_is_not_reported_as_closed(kit: Kit) -> None:
