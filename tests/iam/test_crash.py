@@ -26,6 +26,8 @@ from iam.model import Invite
 from iam.recovery import Reason
 from iam.storefile import StoreFile
 
+pytestmark = pytest.mark.timeout(600)  # some tests start a hundred processes, one after the other
+
 Fp = Callable[[object], str]
 EVENT = Event(kind="paired", boot="b", monotonic=1.0, wall=2.0, user="eve")
 RULES = Rules(Access().roles)
