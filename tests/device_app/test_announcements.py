@@ -34,7 +34,7 @@ async def next_of(adverts: AsyncGenerator[Any, None], device: Device, *, is_open
 async def test_opening_and_closing_the_window_is_announced(kit: Kit) -> None:
     device = await kit.device(advertise=True, interfaces=tuple(LOOPBACK))
     adverts: Any = watch(interfaces=LOOPBACK)
-    async with asyncio.timeout(30), aclosing(adverts):
+    async with asyncio.timeout(60), aclosing(adverts):
         closed = await next_of(adverts, device, is_open=False)
         assert (closed.name, closed.port) == ("kitchen", device.app.server.port)
         await device.open()
@@ -66,7 +66,7 @@ async def test_a_device_pairs_without_multicast_and_is_announced_once_it_works(
     said = [one for one in caplog.messages if "announced by mDNS" in one]
     assert said == [f"not announced by mDNS, trying again until it works: {trouble}"]
     adverts: Any = watch(interfaces=LOOPBACK)
-    async with asyncio.timeout(30), aclosing(adverts):
+    async with asyncio.timeout(60), aclosing(adverts):
         await next_of(adverts, device, is_open=False)
 
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("clean_imports")
 async def last_of(readings: AsyncGenerator[Answer, None]) -> Answer:
     """The answer that ends the observation."""
     answer = None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for answer in readings:
             if not answer.code.startswith("2"):
                 break

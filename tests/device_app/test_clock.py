@@ -161,7 +161,7 @@ async def test_the_time_keeper_stores_the_floor_periodically_and_when_closed() -
             enough.set()
 
     keeper = TimeKeeper(keep, seconds=0.01)
-    await asyncio.wait_for(enough.wait(), 20)
+    await asyncio.wait_for(enough.wait(), 60)
     before = len(asked)
     keeper.close()
     assert len(asked) == before + 1

@@ -61,7 +61,7 @@ class Screen(io.StringIO):
         return super().write(text)
 
     async def until(self, text: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while text not in self.getvalue():
                 self.wrote.clear()
                 await self.wrote.wait()
@@ -83,7 +83,7 @@ class Prompted:
         os.write(self.keyboard, text.encode())
 
     async def answer(self) -> tuple[str, bool]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.answers.get()
 
 
@@ -199,7 +199,7 @@ async def test_a_closed_terminal_decides_nothing(asked: Prompted) -> None:
     await asked.screen.until("[yes/no]")
     asked.type("\x04")  # the end of input
     [task] = [one for one in asyncio.all_tasks() if one.get_name() == "question at the terminal"]
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, 60)
     assert asked.answers.empty()
 
 
@@ -290,7 +290,7 @@ async def test_sighup_reloads_the_daemon_and_ends_it_once_its_terminal_is_closed
         assert daemon.returncode is None
         os.close(screen)
         daemon.send_signal(signal.SIGHUP)  # as the kernel does when a terminal is closed
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await daemon.wait() == 0
         assert not (home / "control.sock").exists()
     finally:

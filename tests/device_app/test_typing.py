@@ -88,7 +88,7 @@ async def test_giving_up_before_the_code_is_typed_costs_no_attempt(
     for _ in range(4):  # one more than a window has attempts
         asked.clear()
         typing = asyncio.ensure_future(pair(device, tmp_path, give_up))
-        await asyncio.wait_for(asked.wait(), 30)
+        await asyncio.wait_for(asked.wait(), 60)
         await cancel_all([typing])
     await until(lambda: not device.app.pairing.port.sessions())
     status = device.app.status()

@@ -121,7 +121,7 @@ async def test_a_reader_that_has_seen_enough_ends_the_list(
     program = Program(["sh", "-c", '"$@" | head -c 5', "sh", *argv], environment())
     try:
         result = await asyncio.to_thread(program.end, code=0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await daemon.is_cut_off.wait()
     finally:
         program.close()

@@ -287,7 +287,7 @@ def test_no_store_is_used_before_its_file_was_examined(
     are_read = threading.Event()
 
     def examined(_path: Path, _marked: object) -> None:
-        assert are_read.wait(30)
+        assert are_read.wait(60)
         raise sqlite3.DatabaseError("damaged")
 
     def holds(trail: AuditTrail, seq: int, digest: str) -> bool:
