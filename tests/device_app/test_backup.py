@@ -214,6 +214,8 @@ async def test_a_backup_brings_back_who_was_removed_and_says_so(
     restored = value(await run(kit.home, "--json", "restore", *options, file, "--yes"))
     assert restored["copy"] == file
     assert restored["backup"]["is_this"]
+    if daemon is not None:
+        await daemon.until("ready", times=2)
     assert await names(kit.home) == [
         "user-0",
         "user-1",

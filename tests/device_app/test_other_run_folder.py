@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from device_app.commands import common
 from device_app.console import running
 from device_app.console.console import Console
 from device_app.console.control_client import ControlClient
@@ -22,6 +23,7 @@ from iam import openfile
 from iam.store import Store
 from tests.kit.daemon import environment
 from tests.kit.process import Program, Result
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,8 +170,11 @@ async def test_root_follows_the_lock_file_only_where_its_owner_could_go(
     store.close()
 
 
-async def test_a_command_waits_for_a_daemon_that_restarts(kit: Kit) -> None:
+async def test_a_command_waits_for_a_daemon_that_restarts(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a script that restores a backup and continues."""
+    monkeypatch.setattr(common, "DAEMON_START_SECONDS", TIMEOUT_SECONDS)
     daemon = await kit.daemon()
     for _ in range(3):
         assert (await daemon.run("reset", "--yes", "--keep-identity")).code == 0
