@@ -215,7 +215,7 @@ async def test_a_backup_brings_back_who_was_removed_and_says_so(
     assert restored["copy"] == file
     assert restored["backup"]["is_this"]
     if daemon is not None:
-        await daemon.until("ready", times=2)
+        await daemon.until("ready\n", times=2)
     assert await names(kit.home) == [
         "user-0",
         "user-1",

@@ -95,7 +95,7 @@ def loaded_by_a_daemon(home: Path) -> set[str]:
     options = ("--port", "0", "--pairing-port", "0", "--listen", HOST, "--allow-loopback")
     program = probe("handfast-device", "--home", str(home), "run", *options)
     try:
-        program.until("ready")
+        program.until("ready\n")
         program.send(signal.SIGTERM)
         return modules_of(program.end())
     finally:

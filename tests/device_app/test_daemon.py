@@ -380,7 +380,7 @@ async def test_reset_removes_all_users(kit: Kit, *, keep: bool) -> None:
     assert (await daemon.run("reset")).code == 2
     options = ["--keep-identity"] if keep else []
     assert (await daemon.run("reset", "--yes", *options)).code == 0
-    await daemon.until("ready", times=2)
+    await daemon.until("ready\n", times=2)
     status = await daemon.json("status")
     assert (status["fingerprint"] == daemon.status["fingerprint"]) is keep
     assert status["users"] == []

@@ -151,7 +151,7 @@ async def test_a_running_device_restarts_with_the_new_key(kit: Kit) -> None:
     old = daemon.status["fingerprint"]
     answer = await daemon.json("new-identity", "--yes")
     assert (answer["was"], answer["changed"]) == (old, True)
-    await daemon.until("ready", times=2)
+    await daemon.until("ready\n", times=2)
     status = await daemon.json("status")
     assert status["fingerprint"] == answer["fingerprint"] != old
     assert [user["name"] for user in status["users"]] == ["olga"]

@@ -58,7 +58,7 @@ def test_a_verb_reaches_the_daemon_of_another_login(tmp_path: Path) -> None:
     options = ["--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback"]
     daemon = in_folders(home, theirs, "run", *options)
     try:
-        daemon.until("ready")
+        daemon.until("ready\n")
         opened = done_by(in_folders(home, ours, "open", "--no-wait"))
         assert opened.code == 0, opened
         (theirs / "control.sock").unlink()

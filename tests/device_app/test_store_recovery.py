@@ -42,7 +42,7 @@ async def json_of(home: Path, *args: str) -> dict[str, Any]:
 
 async def wait_for_restart(daemon: Daemon) -> None:
     """Wait until the daemon has restarted in the same process."""
-    await daemon.until("ready", times=2)
+    await daemon.until("ready\n", times=2)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ class Daemon:
         program = Program(command(home, "run", *options, *args), environment() | (env or {}))
         self = cls(home, program)
         try:
-            await self.until("ready")
+            await self.until("ready\n")  # not "Address already in use"
             self.status = await self.json("status")
         except BaseException:
             program.close()
