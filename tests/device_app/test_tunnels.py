@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from device_app.errors import ConfigError
+from device_app.resources import tunnel_service
 from device_app.settings import config
 from device_app.settings.tunnel import TunnelOptions
 from device_app.terminal.render_status import status_lines
@@ -27,7 +28,7 @@ from peer.remote.streams_header import StreamHeader, StreamOutcome
 from tests.kit.device import Caller, Device, Kit
 from tests.kit.internals import endpoint_of
 from tests.kit.tcp import TcpService, tcp_service
-from tests.kit.waiting import skip_time, stop_time, until
+from tests.kit.waiting import TIMEOUT_SECONDS, skip_time, stop_time, until
 
 
 def without(actions: str) -> Access:
@@ -76,7 +77,11 @@ class Home:
 
 
 @pytest.fixture
-async def home(kit: Kit, service: TcpService, down: TcpService) -> Home:
+async def home(
+    kit: Kit, service: TcpService, down: TcpService, monkeypatch: pytest.MonkeyPatch
+) -> Home:
+    # A connection that was dialled for a request is there for its stream, however late it comes.
+    monkeypatch.setattr(tunnel_service, "TUNNEL_SPARE_SECONDS", TIMEOUT_SECONDS)
     services = {
         "ssh": service.address,
         "web": service.address,
