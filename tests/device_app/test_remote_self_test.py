@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,8 @@ from device_app.console.console import Console
 from device_app.console.control_client import ControlClient
 from device_app.remote import self_test, self_test_steps
 from peer.identity import Identity
+from peer.remote import stun_probe
+from peer.remote.limits import IceLimits
 from tests.kit.brokers import LOOPBACK, mosquitto, password_of
 from tests.kit.daemon import run
 from tests.kit.device import Kit
@@ -90,8 +93,11 @@ def one(steps: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 async def test_every_step_succeeds_with_a_broker_and_a_relay(
-    home: Home, relay: RunningRelay
+    home: Home, relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    limits = IceLimits(gather_seconds=TIMEOUT_SECONDS, allocate_seconds=TIMEOUT_SECONDS)
+    for name in ("probe_network", "probe_relay"):  # else 1 and 5 seconds for a busy relay
+        monkeypatch.setattr(stun_probe, name, partial(getattr(stun_probe, name), limits=limits))
     code, steps, _ = await home.test(
         stun=[relay.stun],
         turn=[relay.udp().url, relay.over_tls().url],

@@ -49,8 +49,8 @@ def resources(board):
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, cut)
     return []
 """
-#: Seconds. The queue of a socket has ten messages on some machines, and a daemon discards what finds
-#: no room: it is not to be full after a pause of two seconds.
+#: Seconds. The queue of a socket has ten messages on some machines, and a daemon discards what
+#: finds no room: it is not to be full after a pause of two seconds.
 FAST = 0.5
 
 
