@@ -35,7 +35,7 @@ BROKER_STEPS = ["DNS", "TCP", "TLS", "login", "heard", "others"]
 
 
 @pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def _long_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give busy servers time to answer.
 
     The brokers here deliver no topic of another account, however long a test waits.
