@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from device_app.access import event_budget
 from device_app.access.clock import SystemClocks, wall_clock
 from device_app.access.invitations import InviteRequest
 from peer import cbor
 from peer.identity import Identity
 from peer.pairing.invite import InviteToken, read_untrusted
 from tests.kit.invites import DAY, KEY, invited, redeemed, signed
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from typing import Any
@@ -265,8 +267,13 @@ async def test_the_number_of_invites_is_bounded(owner: Caller, device: Device) -
 
 
 async def test_no_token_is_in_any_event_and_refusal_events_are_limited(
-    kit: Kit, owner: Caller, device: Device, caplog: pytest.LogCaptureFixture
+    kit: Kit,
+    owner: Caller,
+    device: Device,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(event_budget, "REFUSAL_REPEAT_SECONDS", TIMEOUT_SECONDS)
     for name in ("", "handfast", "handfast.coap", "coap-server", "peer", "iam"):
         caplog.set_level("DEBUG", logger=name)
     made = await invited(owner)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from device_app.access import event_budget
 from device_app.access.bodies import UserRequest
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -34,8 +36,9 @@ async def assert_refused_everywhere(kit: Kit, device: Device, role: str | None) 
 
 @pytest.mark.parametrize("role", [None, "guest", "owner"])
 async def test_pairing_from_another_network_is_refused_for_every_role(
-    kit: Kit, role: str | None
+    kit: Kit, role: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(event_budget, "REFUSAL_REPEAT_SECONDS", TIMEOUT_SECONDS)
     device = await kit.device(allow_loopback=False)
     await device.open(role="guest")
     await assert_refused_everywhere(kit, device, role)

