@@ -29,7 +29,7 @@ from peer.errors import Malformed
 from peer.identity import Identity
 from tests.kit import former_backups
 from tests.kit.daemon import run
-from tests.kit.waiting import TIMEOUT_SECONDS
+from tests.kit.waiting import block_until
 
 if TYPE_CHECKING:
     from iam.schema import Content
@@ -83,24 +83,23 @@ def test_each_backup_during_changes_is_a_state_that_was_in_force(
     monkeypatch.setattr(backup, "BACKUP_TRIES", 1000)  # a busy disk takes seconds for a change
     path = tmp_path / "device.db"
     Store.open(path).close()
-    changed, enough = threading.Event(), threading.Event()
+    committed, enough = [0], threading.Event()
 
     def change() -> None:
         with closing(Store.open(path)) as store:
             for number in itertools.count(2, 2):
                 store.commit(State.of((user(0), user(number), user(number + 1))), EVENT)
-                changed.set()
+                committed[0] = number
                 if enough.is_set():
                     return
 
     writer = threading.Thread(target=change)
     writer.start()
-    states = set()
+    states = {0}
     try:
         Identity.create().save(tmp_path / "device-key.pem")
         for number in range(12):
-            changed.clear()
-            assert changed.wait(TIMEOUT_SECONDS)
+            block_until(lambda: committed[0] > max(states))
             made = backup.make(
                 paths(tmp_path),
                 name="kitchen",
@@ -124,7 +123,7 @@ def test_each_backup_during_changes_is_a_state_that_was_in_force(
     finally:
         enough.set()
         writer.join()
-    assert len(states) == 12, "the store was not changed meanwhile"
+    assert len(states) == 1 + 12, "the store was not changed meanwhile"
 
 
 def test_a_store_that_differs_from_its_mark_is_not_copied(tmp_path: Path) -> None:
