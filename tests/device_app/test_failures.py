@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +18,9 @@ from device_app.process.logs import LogLimiter
 from device_app.terminal.render_status import status_lines
 from iam.errors import StoreWriteFailed
 from peer.errors import PeerError
+from tests.kit.daemon import HOST
 from tests.kit.internals import database_of
+from tests.kit.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,18 +220,10 @@ def test_repeated_log_messages_are_limited() -> None:
     assert limiter.filter(record(1)), "the line that was not used for longest is forgotten"
 
 
-def bind_below_the_range_of_the_kernel(sock: socket.socket) -> int:
-    """Bind a socket to a port that no other socket gets by chance once it is free again."""
-    for number in range(32_000, 32_768):
-        with suppress(OSError):
-            sock.bind(("127.0.0.1", number))
-            return number
-    raise AssertionError("no such port is free")
-
-
 async def test_a_daemon_runs_if_its_pairing_port_is_in_use(kit: Kit) -> None:
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
-        number = bind_below_the_range_of_the_kernel(other)
+        number = next(free_ports(HOST))
+        other.bind((HOST, number))
         daemon = await kit.daemon("--pairing-port", str(number))
         unhealthy = await daemon.run("health")
         assert (unhealthy.code, f"port {number}" in unhealthy.out) == (1, True)

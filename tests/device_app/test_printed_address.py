@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,24 +12,17 @@ from peer.errors import NotLocal, OtherPort, PeerError, Unreachable, WindowClose
 from peer.net.problem import ProblemError, error_of
 from tests.kit.daemon import HOST
 from tests.kit.internals import answer_all
+from tests.kit.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.kit.device import Device, Kit
 
 
 @pytest.fixture
-def free_port() -> Iterator[int]:
-    """A port where nothing listens, which no other program gets meanwhile.
-
-    A socket has it that is connected to itself, so datagrams of others find none.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((HOST, 0))
-        sock.connect(sock.getsockname())
-        yield int(sock.getsockname()[1])
+def free_port() -> int:
+    return next(free_ports(HOST))
 
 
 @pytest.fixture
