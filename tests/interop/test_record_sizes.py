@@ -21,7 +21,7 @@ from peer.net.problem import ProblemError
 from tests.kit.internals import endpoint_of
 from tests.kit.interop import HOST
 from tests.kit.raw_client import message
-from tests.kit.waiting import TIMEOUT_SECONDS
+from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,6 +174,8 @@ async def test_a_client_with_a_small_mtu_resumes_with_a_client_hello_in_fragment
     await first.end()
     second = await run(*connect, *theirs.openssl, "-sess_in", ticket)
     await second.until("Reused, TLSv1.2", "Extended master secret: yes")
+    # In a resumed handshake, the client sends the last message.
+    await until(lambda: served.count("handshakes") == 2)
     assert [session.fingerprint for session in served.server.sessions()] == [theirs.fingerprint]
 
 
@@ -225,4 +227,5 @@ async def test_gnutls_with_a_small_mtu_completes_a_handshake(
         *("--priority=NORMAL", *theirs.gnutls, host),
     )
     await talking.until("This is a resumed session")
+    await until(lambda: served.count("handshakes") == 2)
     assert [session.fingerprint for session in served.server.sessions()] == [theirs.fingerprint]
