@@ -109,6 +109,13 @@ class UdpPeer:
         self._sock.connect(source)
         self.peer.receive(data)
 
+    def receive_message(self) -> bytes:
+        """Wait for a message of the application; repeats of the handshake are passed over."""
+        while True:
+            self.receive()
+            with suppress(SSL.WantReadError):
+                return self.peer.connection.recv(_DATAGRAM)
+
     def until(self, is_done: Callable[[], bool]) -> None:
         """Exchange datagrams until something is so."""
         while not is_done():
