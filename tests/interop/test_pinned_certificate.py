@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tests.kit.serve import Serve
 
 
+SECONDS = 60  # -B: the timeout of the client
+
+
 class Pinned(NamedTuple):
     """The certificate that a client trusts, and whether it is the device's."""
 
@@ -71,7 +74,7 @@ async def test_libcoap_accepts_the_pinned_certificate_and_no_other(
 ) -> None:
     served = await serve()
     keys = ("-c", theirs.certificate, "-j", theirs.key, "-C", pinned.file)
-    output = await (await run(client, *keys, "-B", 5, served.uri("/who"))).end()
+    output = await (await run(client, *keys, "-B", SECONDS, served.uri("/who"))).end()
     assert (theirs.fingerprint.hex in output) is pinned.is_right, output
     assert served.count("handshakes") == int(pinned.is_right)
 

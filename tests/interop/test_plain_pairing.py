@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,8 +55,15 @@ class Daemon:
 
     async def answer(self, verb: str) -> None:
         """Run `accept` or `refuse` for the client that waits."""
-        (waiting,) = (await self.ask("pending"))["pending"]
-        await self.ask(verb, waiting["id"])
+        await self.ask(verb, (await self.waiting())["id"])
+
+    async def waiting(self) -> dict[str, Any]:
+        """Wait for a client that waits for a decision."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not (pending := (await self.ask("pending"))["pending"]):
+                pass
+        (found,) = pending
+        return dict(found)
 
     async def open(self) -> None:
         self._pairing_port = (await self.ask("open", "--no-wait"))["window"]["port"]
@@ -116,7 +126,7 @@ async def test_an_accepted_client_reads_hello(start: Start, stock: StockClient) 
 
     await daemon.open()
     pairing = await stock.request_pairing(daemon)
-    (asked,) = (await daemon.ask("pending"))["pending"]
+    asked = await daemon.waiting()
     assert asked["fingerprint"] == stock.keys.fingerprint.hex
     await daemon.answer("accept")
     name = "client-" + stock.keys.fingerprint.device_id.lower()
