@@ -19,7 +19,7 @@ from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.testing import Proxy
-from tests.kit.device import QUICK_DISCONNECT, fixed_port
+from tests.kit.device import LONG_WINDOW, STEP_OVER_SECONDS, fixed_port
 from tests.kit.internals import (
     endpoint_of,
     half_open,
@@ -33,7 +33,7 @@ from tests.kit.waiting import skip_time
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
 
-LIMITS = replace(QUICK_DISCONNECT, unpaired_kept_seconds=0)
+LIMITS = replace(LONG_WINDOW, unpaired_kept_seconds=0)
 Step = Callable[["Caller", "Device"], Awaitable[None]]
 
 
@@ -125,6 +125,7 @@ async def test_a_disconnecting_client_leaves_no_state(kit: Kit, step: Step, sile
     await step(caller, device)
     if silent:
         proxy.cut()
+        skip_time(STEP_OVER_SECONDS)
         # No other client connects, so the window closes by itself.
         if STEPS[step]:
             await device.event(PairingEventKind.ENDED)
@@ -150,7 +151,7 @@ async def test_a_disconnecting_client_leaves_no_state(kit: Kit, step: Step, sile
 
 async def test_a_silent_session_does_not_hold_a_slot_of_the_pairing_port(kit: Kit) -> None:
     """The pairing port has two slots here. A session with a ceremony keeps its slot."""
-    device = await kit.device(limits=replace(LIMITS, unpaired_sessions=2, person_seconds=60))
+    device = await kit.device(limits=replace(LIMITS, unpaired_sessions=2))
     await device.open(role="user")
     silent = [kit.caller(device) for _ in range(5)]
     for caller in silent:
@@ -187,7 +188,7 @@ async def test_an_idle_session_of_an_unknown_key_is_closed_and_an_owners_is_kept
 async def test_a_ceremony_ends_with_its_session_even_if_the_key_has_another_one(
     kit: Kit,
 ) -> None:
-    device = await kit.device(limits=replace(LIMITS, person_seconds=60))
+    device = await kit.device(limits=LIMITS)
     await device.open(role="user")
     caller = kit.caller(device)
     first = await caller.connect(pairing=True)

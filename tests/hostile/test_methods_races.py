@@ -15,8 +15,9 @@ from peer.pairing.ceremony import OverlapRule, State
 from peer.pairing.errors import Mismatch
 from peer.pairing.methods import Method
 from peer.testing import Proxy
-from tests.kit.device import QUICK_DISCONNECT, fixed_port
+from tests.kit.device import LINGERING, LONG_WINDOW, STEP_OVER_SECONDS, fixed_port
 from tests.kit.methods import WAYS, Run, add_label, method_of, open_window, paired
+from tests.kit.waiting import skip_time
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("racer", WAYS)
 @pytest.mark.parametrize("way", WAYS)
 async def test_if_two_keys_start_in_one_window_neither_is_stored(
-    kit: Kit, device: Device, way: str, racer: str, late: bool
+    kit: Kit, way: str, racer: str, late: bool
 ) -> None:
     """For each pair of methods: the second client needs no valid proof to be detected."""
+    device = await kit.device(limits=LINGERING)
     labelled_device = add_label(device)
     await open_window(device, Method.BUTTON)  # this window offers all methods
     anna, eve = kit.caller(device), kit.caller(device)
@@ -113,7 +115,7 @@ STEPS: list[tuple[str, Step]] = [
 async def test_a_disconnecting_client_leaves_no_state(
     kit: Kit, way: str, step: Step, silent: bool
 ) -> None:
-    device = await kit.device(limits=QUICK_DISCONNECT)
+    device = await kit.device(limits=LONG_WINDOW)
     labelled_device = add_label(device)
     await open_window(device, way)
     tasks = asyncio.all_tasks()
@@ -126,6 +128,8 @@ async def test_a_disconnecting_client_leaves_no_state(
     if silent:
         proxy.cut()
     await caller.close()
+    if silent:
+        skip_time(STEP_OVER_SECONDS)
     ended = await device.event(PairingEventKind.ENDED)
     assert ended.ceremony is not None
     assert ended.ceremony.state in {State.REVOKED, State.EXPIRED, State.REFUSED}

@@ -53,16 +53,15 @@ HASTY = replace(
 #: The same, with a port that stays open until the client of the last ceremony has read its result:
 #: for tests that send requests after the window has closed.
 LINGERING = replace(HASTY, window_linger_seconds=3600)
-#: Steps, sessions and handshakes end soon without a client.
-QUICK_DISCONNECT = replace(
+#: A window that is open for longer than a client or a user may take for a step.
+LONG_WINDOW = replace(
     DEFAULT_LIMITS,
+    window_seconds=DEFAULT_LIMITS.window_max_seconds,
     window_linger_seconds=0.2,
-    person_seconds=0.6,
-    step_seconds=0.4,
-    unpaired_idle_seconds=0.5,
-    handshake_seconds=0.5,
     handshake_burst=2000,
 )
+#: After this time each step has ended.
+STEP_OVER_SECONDS = DEFAULT_LIMITS.person_seconds + 1
 SETTINGS = Settings(
     name="kitchen",
     listen=(HOST,),
