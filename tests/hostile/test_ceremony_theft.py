@@ -56,8 +56,9 @@ async def pairs(caller: Caller, device: Device, name: str = "anna") -> None:
 @pytest.mark.parametrize("same_key", [True, False])
 @pytest.mark.parametrize("stage", ["asking", "accepted", "registered", "refused"])
 async def test_a_ceremony_is_not_found_from_another_session(
-    kit: Kit, device: Device, same_key: bool, stage: str
+    kit: Kit, same_key: bool, stage: str
 ) -> None:
+    device = await kit.device(limits=LINGERING)
     await device.open(role="user")
     caller = kit.caller(device)
     attacker = kit.caller(device, caller.identity if same_key else Identity.create())
@@ -166,7 +167,8 @@ async def test_a_tag_from_another_context_is_refused(kit: Kit, device: Device) -
     await pairs(caller, device)
 
 
-async def test_a_tag_is_accepted_only_once(kit: Kit, device: Device) -> None:
+async def test_a_tag_is_accepted_only_once(kit: Kit) -> None:
+    device = await kit.device(limits=LINGERING)
     caller = kit.caller(device)
     await device.open(role="user")
     started = await accepted(caller, device)

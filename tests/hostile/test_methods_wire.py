@@ -22,6 +22,7 @@ from peer.pairing.sas import offer as offer_sas
 from peer.pairing.schnorr import Item, Reader, challenge
 from peer.pairing.sides import Terms
 from tests.kit import internals
+from tests.kit.device import LINGERING
 from tests.kit.methods import (
     PRINTED,
     WAYS,
@@ -438,10 +439,9 @@ async def test_a_method_that_the_window_does_not_offer_is_refused(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_steps_out_of_order_are_refused_and_reveal_no_tag(
-    kit: Kit, device: Device, way: str
-) -> None:
+async def test_steps_out_of_order_are_refused_and_reveal_no_tag(kit: Kit, way: str) -> None:
     """An early confirmation, an exchange in a method without one, and a repeated step."""
+    device = await kit.device(limits=LINGERING)
     labelled_device = add_label(device)
     await open_window(device, way)
     caller = kit.caller(device)
