@@ -162,23 +162,30 @@ class Caller:
         self.port = port
         #: The last session with each port, by "is the pairing port".
         self.connections: dict[bool, CoapsConnection] = {}
+        #: The port of each of these sessions.
+        self._ports: dict[bool, int] = {}
 
     @property
     def fingerprint(self) -> str:
         return self.identity.fingerprint.hex
 
     async def connect(self, *, pairing: bool = False, fresh: bool = False) -> CoapsConnection:
-        """The session with one of the two ports; opens one if there is none, or if `fresh`."""
-        held = self.connections.get(pairing)
-        if fresh or held is None or not held.is_open:
-            address = Address(HOST, self.port(pairing=pairing))
+        """The session with one of the two ports; opens one if there is none, or if `fresh`.
+
+        A session with a port that has closed may still seem open: its end has not arrived yet.
+        """
+        held, port = self.connections.get(pairing), self.port(pairing=pairing)
+        is_over = held is None or not held.is_open or self._ports.get(pairing, port) != port
+        if held is None or is_over or fresh:
+            address = Address(HOST, port)
             held = await self.client.connect(address, pinned=None, timeout=TIMEOUT_SECONDS)
-            self.connections[pairing] = held
+            self.connections[pairing], self._ports[pairing] = held, port
         return held
 
     async def connect_over(self, device: "Device") -> MemoryPath:
         """Use a session over a remote path from now on; return the device's end of the path."""
         mine, theirs = MemoryPath.attached(device.app.server, self.identity.fingerprint)
+        self._ports.pop(False, None)
         self.connections[False] = await self.client.connect_over(
             mine, pinned=device.fingerprint, timeout=TIMEOUT_SECONDS
         )
