@@ -139,13 +139,10 @@ class ManySources:
         self._socket = UdpSocket.bind(
             "0.0.0.0", 0, on_datagram=self._datagram_received, on_error=ignore_error
         )
-        self._fence = UdpSocket.bind(
-            HOST, 0, on_datagram=self._fence_received, on_error=ignore_error
-        )
+        self._fence = self._new_fence()
         self._first, self._second = _hello_pair()
         self._cookies: dict[str, bytes] = {}
         self._fence_passed = asyncio.Event()
-        self._fences = 0
         self.sent: Counter[str] = Counter()  # bytes by source
         self.received: Counter[str] = Counter()  # bytes by source
 
@@ -191,26 +188,27 @@ class ManySources:
 
         Sends a ClientHello without a cookie from a separate address, and waits for its answer.
         """
-        wanted = self._fences + 1
+        self._fence_passed.clear()
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            while self._fences < wanted:
-                self._fence_passed.clear()
+            while not self._fence_passed.is_set():
                 self._fence.send(self._first, self._device)
                 try:
                     async with asyncio.timeout(1):
                         await self._fence_passed.wait()
-                except TimeoutError:
-                    continue  # dropped with others because the buffer was full
+                except TimeoutError:  # dropped with others because the buffer was full
+                    self._fence.close()  # a late answer must not pass for that to the next one
+                    self._fence = self._new_fence()
+
+    def _new_fence(self) -> UdpSocket:
+        return UdpSocket.bind(
+            HOST, 0, on_datagram=lambda _answer: self._fence_passed.set(), on_error=ignore_error
+        )
 
     def _datagram_received(self, datagram: Datagram) -> None:
         source = datagram.destination
         self.received[source] += len(datagram.data)
         if cookie := _cookie_in(datagram.data):
             self._cookies[source] = cookie
-
-    def _fence_received(self, _datagram: Datagram) -> None:
-        self._fences += 1
-        self._fence_passed.set()
 
     def close(self) -> None:
         """Close both sockets."""
