@@ -12,16 +12,21 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from peer.dtls import records
 from peer.dtls.context import ClientContext
 from peer.dtls.session import DtlsSession
+from peer.errors import HandshakeFailed
 from peer.identity import Identity
 from peer.net.address import Address
 from peer.net.datagram import Datagram
 from peer.net.tasks import cancel_all
 from peer.net.udp import UdpSocket
-from tests.kit.waiting import TIMEOUT_SECONDS
+from tests.kit.waiting import TIMEOUT_SECONDS, until
+
+if TYPE_CHECKING:
+    from tests.kit.device import Caller
 
 HOST = "127.0.0.1"
 # in a ClientHello of one record: headers of 13 and 12 bytes, 2 bytes of version
@@ -108,6 +113,16 @@ class FarPath:
         await cancel_all(tasks)
         for one in (self._front, *self._backs.values()):
             one.close()
+
+
+async def is_refused_a_session(caller: Caller, *, pairing: bool = False) -> bool:
+    """Whether the device ends a new session at once; the end may come after the handshake."""
+    try:
+        connection = await caller.connect(pairing=pairing, fresh=True)
+    except HandshakeFailed as error:
+        return "closed the session immediately" in str(error)
+    await until(lambda: not connection.is_open)
+    return True
 
 
 def ignore_error(_error: OSError) -> None:
