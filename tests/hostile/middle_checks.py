@@ -72,8 +72,11 @@ class SearchingDevice(SasDevice):
     def exchange_untrusted(self, message: Fields) -> Fields:
         client_nonce = bytes_field(message, "nonce")
         assert self._attacker.half is not None
-        wanted = self._attacker.half.number
-        while sas.number(self._binding, client_nonce, self._nonce, digits=DIGITS) != wanted:
+        wanted, committed = self._attacker.half.number, self._nonce
+        # The nonce of the commitment may match by chance; the attack is to open it with another.
+        while self._nonce == committed or (
+            sas.number(self._binding, client_nonce, self._nonce, digits=DIGITS) != wanted
+        ):
             self._nonce = secrets.token_bytes(sas.NONCE_BYTES)
         return super().exchange_untrusted(message)
 
