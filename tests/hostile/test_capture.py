@@ -11,7 +11,7 @@ works, two tests weaken one part of the exchange each, and the same search then 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import combinations
 from secrets import token_bytes
@@ -26,15 +26,17 @@ from peer.pairing.binding import Channel, Confirmation, lp
 from peer.pairing.jpake import EcJpake
 from peer.pairing.methods import Method
 from peer.testing import Proxy
-from tests.kit.device import fixed_port
-from tests.kit.internals import replace_code_tags
+from tests.kit.device import HASTY, Kit, fixed_port
+from tests.kit.internals import replace_code_tags, reuse_token
 from tests.kit.methods import LabelledDevice, Run, add_label, open_window
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from peer.pairing.sides import RandomBytes, Terms
-    from tests.kit.device import Device, Kit
+    from tests.kit.device import Device
 
 DIGITS = 2
 CODES = [f"{number:0{DIGITS}}" for number in range(10**DIGITS)]
@@ -76,6 +78,7 @@ async def captured(kit: Kit, device: Device, *, random_bytes: RandomBytes = toke
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
     caller = kit.caller(device)
     caller.port = fixed_port(proxy.address.port)
+    reuse_token(caller.client, 1 << 12)  # tokens of one length
     right = labelled_device.shown
     run = await Run.of(caller, labelled_device, Method.CODE, random_bytes=random_bytes)
     done = await run.run_to_end(device)
@@ -96,6 +99,14 @@ async def captured(kit: Kit, device: Device, *, random_bytes: RandomBytes = toke
         datagrams,
         [*map(cbor.encode, run.sent), *(one.payload for one in run.got)],
     )
+
+
+@pytest.fixture
+async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
+    """No message is repeated, so that a capture has each one once."""
+    made = Kit(tmp_path / "home", limits=replace(HASTY, ack_timeout_seconds=TIMEOUT_SECONDS))
+    yield made
+    await made.close()
 
 
 @pytest.fixture(autouse=True)

@@ -6,18 +6,27 @@ deduplication window, and just outside it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
 import aiocoap
 import aiocoap.resource
 import pytest
 
+from tests.kit.device import HASTY, Caller, Device, Kit
 from tests.kit.internals import messages_of, remotes_of, reuse_token
-
-if TYPE_CHECKING:
-    from tests.kit.device import Caller, Device
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 REQUESTS = 1000
+
+
+@pytest.fixture
+async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
+    """No request is repeated: with one ID and token, the second answer is that of the next one."""
+    made = Kit(tmp_path / "home", limits=replace(HASTY, ack_timeout_seconds=TIMEOUT_SECONDS))
+    yield made
+    await made.close()
 
 
 class Echo(aiocoap.resource.Resource):
