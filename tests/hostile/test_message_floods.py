@@ -128,7 +128,8 @@ async def test_a_message_of_16_kib_costs_no_more_than_a_small_one(
     device: Device, pairing: bool
 ) -> None:
     """Compare the processor times of both. Parsing the path once took 1,000 times as long for
-    16 KiB. The margin is wide because the clock is coarse."""
+    16 KiB. The margin is wide because the clock is coarse. Of each huge message the shortest time
+    counts: a garbage collection of this process takes longer than all messages together."""
     await device.open(role="user")
     raw = await unknown_client(device, pairing=pairing)
     numbers = iter(range(60_000))
@@ -142,7 +143,7 @@ async def test_a_message_of_16_kib_costs_no_more_than_a_small_one(
 
     await seconds(b"\xb1a")
     small = [await seconds(b"\xb1a") for _ in range(3)]
-    huge = [await seconds(rest) for rest in HUGE]
+    huge = [min([await seconds(rest) for _ in range(5)]) for rest in HUGE]
     assert max(huge) < 5 * max(small)
     await raw.close()
 
@@ -354,16 +355,18 @@ async def test_the_cost_of_a_commit_does_not_depend_on_the_number_of_observers(
 
     async with slow_path(device, owner) as path:
         await owner_is_served(owner, path, flood)
+    items = encoded.items
+    await auditor.handled()  # what was encoded by now has arrived
     # Encoded per commit: the frame, each event that fits, the first that does not, and the body.
     per_commit = 2 + 1_200 // 128 + 1
     if silent:
         # One notification in flight per session; each retransmission may have a newer state.
         attempts = 1 + device.app.settings.limits.max_retransmit
         assert auditor.sessions <= auditor.notifications <= attempts * auditor.sessions
-        assert encoded.items <= per_commit * auditor.notifications
+        assert items <= per_commit * auditor.notifications
     else:
         assert auditor.notifications > 2 * auditor.sessions
-        assert encoded.items <= per_commit * commits
+        assert items <= per_commit * commits
         assert encoded.bytes <= 3 * 1_200 * commits
     messages_of(device.app.server)
     assert not any(backlogs_of(device.app.server).values())
