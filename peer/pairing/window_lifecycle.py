@@ -97,9 +97,9 @@ class WindowLifecycle:
             budget=budget if budget is not None else AttemptBudget(limits=limits),
             limits=limits,
         )
-        window._events.add(
-            EventKind.WINDOW_OPENED, role=role, seconds=window._timer.seconds_left(now)
-        )
+        # The sum of the clock and the time is not exact.
+        seconds_left = round(window._timer.seconds_left(now), 3)
+        window._events.add(EventKind.WINDOW_OPENED, role=role, seconds=seconds_left)
         return window
 
     # -- state ------------------------------------------------------------------------------------

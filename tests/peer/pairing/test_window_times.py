@@ -172,3 +172,9 @@ def test_the_reports_of_a_closed_window_are_bounded() -> None:
     window.close(1.0)
     assert len(window.take_events()) < 10
     assert len(window.take_ended()) <= DEFAULT_LIMITS.window_failures
+
+
+def test_the_event_of_a_window_names_its_time_whatever_the_clock_shows() -> None:
+    """4000.1 + 120 - 4000.1 is 120.00000000000045."""
+    [event] = open_window(4000.1).take_events()
+    assert event.fields["seconds"] == 120.0
