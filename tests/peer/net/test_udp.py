@@ -18,6 +18,7 @@ from peer.net.address import Address, resolve
 from peer.net.datagram import Datagram
 from peer.net.linux_socket import open_bound
 from peer.net.udp import UdpSocket
+from tests.kit.server_process import free_port
 from tests.kit.sockets import ScriptedSocket
 from tests.kit.waiting import until
 
@@ -111,9 +112,7 @@ async def test_an_answer_is_sent_from_the_address_of_the_request(
 
 
 async def test_an_icmp_error_is_reported_to_the_connected_socket(sockets: Any, inbox: Any) -> None:
-    closed = sockets.bind("127.0.0.1", inbox)
-    there = closed.local_address
-    closed.close()
+    there = Address("127.0.0.1", free_port("127.0.0.1"))
     client = sockets.connect(there, inbox)
     assert client.send(b"anybody?", there)
     assert (await inbox.error()).errno == errno.ECONNREFUSED
@@ -121,9 +120,7 @@ async def test_an_icmp_error_is_reported_to_the_connected_socket(sockets: Any, i
 
 
 async def test_an_icmp_error_found_while_sending_is_reported_too(sockets: Any, inbox: Any) -> None:
-    closed = sockets.bind("127.0.0.1", inbox)
-    there = closed.local_address
-    closed.close()
+    there = Address("127.0.0.1", free_port("127.0.0.1"))
     client = sockets.connect(there, inbox)
     assert client.send(b"one", there)
     assert not client.send(b"two", there)  # the ICMP error of the first has arrived
@@ -134,10 +131,9 @@ async def test_an_icmp_error_found_while_sending_is_reported_too(sockets: Any, i
 
 async def test_an_icmp_error_does_not_close_the_bound_socket(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("::", inbox)
-    closed = sockets.bind("127.0.0.1", inbox)
-    closed.close()
+    closed = Address("127.0.0.1", free_port("127.0.0.1"))
     for _ in range(3):
-        assert device.send(b"to nobody", closed.local_address)
+        assert device.send(b"to nobody", closed)
     there = Address("127.0.0.1", device.local_address.port)
     client = sockets.connect(there, inbox)
     assert client.send(b"still there?", there)
@@ -209,14 +205,12 @@ async def test_a_failing_error_handler_does_not_stop_the_reader(sockets: Any, in
         inbox.errors.put_nowait(error)
         raise RuntimeError("an internal error")
 
-    closed = sockets.bind("127.0.0.1", inbox)
-    port, there = closed.local_address.port, closed.local_address
-    closed.close()
+    there = Address("127.0.0.1", free_port("127.0.0.1"))
     client = UdpSocket.connect(there, on_datagram=inbox.datagrams.put_nowait, on_error=on_error)
     sockets.made.append(client)
     client.send(b"anybody?", there)
     await inbox.error()
-    late = sockets.bind("127.0.0.1", inbox, port=port)
+    late = sockets.bind("127.0.0.1", inbox, port=there.port)
     assert late.send(b"now", client.local_address)
     assert (await inbox.datagram()).data == b"now"
     assert client.counters["handler-error"] == 1

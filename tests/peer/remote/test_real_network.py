@@ -24,6 +24,7 @@ from tests.kit.brokers import RunningBroker
 from tests.kit.loopback_reach import connect, start_agent
 from tests.kit.relays import RunningRelay
 from tests.kit.serve import Served, Servers
+from tests.kit.server_process import free_port
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.needs_tool("mosquitto", "mosquitto_passwd", "turnserver")
@@ -104,8 +105,8 @@ async def test_large_bodies_pass(reach: Reach) -> None:
     assert (await connection.request(message)).payload == body
 
 
-async def test_a_broker_that_is_gone_is_reported(reach: Reach, broker: RunningBroker) -> None:
-    gone = Server(f"mqtts://127.0.0.1:{broker.port + 1}", pin=bytes(32))
+async def test_a_broker_that_is_gone_is_reported(reach: Reach) -> None:
+    gone = Server(f"mqtts://127.0.0.1:{free_port('127.0.0.1')}", pin=bytes(32))
     with pytest.raises(Unreachable):
         await reach.open_by(replace(reach.settings, brokers=(gone,)), SessionRoute.DIRECT)
     assert [(step.kind, step.reason) for step in reach.steps][-1:] == [
