@@ -16,6 +16,7 @@ from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.outline import outline_untrusted
 from tests.kit.internals import association_of, layer_of, send_datagram
+from tests.kit.serve import PATIENT
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 GET = 1
@@ -59,7 +60,7 @@ class RawClient:
     @classmethod
     async def connect(cls, address: Address, identity: Identity | None = None) -> Self:
         """Complete a handshake with a server."""
-        raw = cls(CoapsClient(identity or Identity.create()))
+        raw = cls(CoapsClient(identity or Identity.create(), limits=PATIENT))
         await raw.open(address)
         return raw
 

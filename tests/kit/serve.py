@@ -22,6 +22,8 @@ from peer.net.site import Admit, BodyBytes, GuardedSite, admit_none
 from tests.kit.internals import endpoint_of
 
 HOST = "127.0.0.1"
+PATIENT = Limits(ack_timeout_seconds=600.0, handshake_attempts=1)
+"""For both ends of a path that loses nothing: whatever the machine does, nothing is sent again."""
 
 
 class Echo(aiocoap.resource.Resource):

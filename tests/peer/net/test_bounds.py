@@ -23,6 +23,7 @@ from peer.net.site import GuardedSite
 from tests.kit.coap_numbers import forget_all_but, known_numbers
 from tests.kit.internals import backlogs_of, remotes_of, request_by_hand
 from tests.kit.raw_client import GET, RawClient, message
+from tests.kit.serve import PATIENT
 
 POST = 2
 CONTENT = 69
@@ -310,7 +311,7 @@ async def test_responses_queued_behind_an_acknowledgement_are_bounded(serve: Any
 
     A client whose queue is full is refused with 4.29.
     """
-    served = await serve(limits=Limits(requests_per_session=4))
+    served = await serve(limits=replace(PATIENT, requests_per_session=4))
     gate = asyncio.Event()
 
     async def render_get(_request: aiocoap.Message) -> aiocoap.Message:

@@ -29,6 +29,8 @@ from tests.kit.internals import (
 )
 from tests.kit.waiting import until
 
+HASTY = Limits(ack_timeout_seconds=0.05, max_retransmit=10)
+
 
 def get(*path: str) -> aiocoap.Message:
     return aiocoap.Message(code=Code.GET, uri_path=path)
@@ -360,19 +362,20 @@ async def test_authorization_precedes_resource_lookup_and_block_assembly(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 3])
 async def test_every_request_is_answered_once_on_a_lossy_path(
-    serve: Any, caller: CoapsClient, seed: int
+    serve: Any, client: Identity, seed: int
 ) -> None:
     """With 30 % loss, duplicates and reordering both ways, each handler runs once per request."""
-    served = await serve(limits=Limits(ack_timeout_seconds=0.2))
+    served = await serve(limits=HASTY)
     impairment = Impairment(loss=0.3, duplicate=0.2, reorder=0.2, seed=seed)
     proxy = await Proxy.start(served.address, impairment)
-    connection = await caller.connect(
-        proxy.address, pinned=served.identity.fingerprint, timeout=200
-    )
     bodies = [f"{number}".encode() for number in range(5)]
-    answers = await asyncio.gather(
-        *(connection.request(post("echo", payload=body)) for body in bodies)
-    )
+    async with CoapsClient(client, limits=HASTY) as caller:
+        connection = await caller.connect(
+            proxy.address, pinned=served.identity.fingerprint, timeout=200
+        )
+        answers = await asyncio.gather(
+            *(connection.request(post("echo", payload=body)) for body in bodies)
+        )
     assert [answer.payload for answer in answers] == bodies
     assert sorted(served.echo.bodies) == bodies
     proxy.close()

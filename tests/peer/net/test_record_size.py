@@ -11,12 +11,12 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from peer.dtls.server_session import ServerSession
 from peer.errors import MessageNotSent
 from peer.identity import Identity
-from peer.limits import DEFAULT_LIMITS, Limits
+from peer.limits import DEFAULT_LIMITS
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
 from peer.net.problem import ProblemError, error_of
 from tests.kit.internals import association_of, endpoint_of, observations_of, request_by_hand
-from tests.kit.serve import Served, Servers
+from tests.kit.serve import PATIENT, Served, Servers
 
 LONG = bytes(number % 251 for number in range(5000))
 REFUSAL = ProblemError("denied", "title " * 70, "detail " * 60)
@@ -77,8 +77,10 @@ Begin = Callable[[], Awaitable[Scene]]
 @pytest.fixture
 async def scene(device: Identity, client: Identity) -> AsyncIterator[Scene]:
     servers, wide = Servers(device), Wide()
-    async with CoapsClient(client, limits=Limits(ack_timeout_seconds=0.2)) as caller:
-        served = await servers.start(more={("long",): Long(), ("wide",): wide, ("no",): Refused()})
+    async with CoapsClient(client, limits=PATIENT) as caller:
+        served = await servers.start(
+            limits=PATIENT, more={("long",): Long(), ("wide",): wide, ("no",): Refused()}
+        )
         yield Scene(served, wide, await caller.connect(served.address, pinned=None))
     await servers.close()
 

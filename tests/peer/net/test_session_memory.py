@@ -9,6 +9,7 @@ import asyncio
 import gc
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import aiocoap
@@ -31,6 +32,7 @@ from peer.net.locality_verdict import LocalMode
 from peer.net.onlink import Locality
 from tests.kit.interfaces import TABLE
 from tests.kit.internals import half_open
+from tests.kit.serve import PATIENT
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
     from peer.net.datagram import Net
     from tests.kit.serve import Serve, Served
 
-ROOMY = Limits(handshake_burst=10_000, handshakes_per_second=10_000, handshake_port_share=1)
+ROOMY = replace(
+    PATIENT, handshake_burst=10_000, handshakes_per_second=10_000, handshake_port_share=1
+)
 SESSIONS = 20
 OF_A_SESSION = (
     "Association",

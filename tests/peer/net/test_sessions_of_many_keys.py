@@ -16,6 +16,7 @@ from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
 from peer.net.problem import refused_session_seconds
 from peer.testing import Proxy
+from tests.kit.serve import PATIENT
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Programs:
     ) -> CoapsClient:
         identity = Identity.create()
         served.priorities[identity.fingerprint] = priority
-        return await self._stack.enter_async_context(CoapsClient(identity))
+        return await self._stack.enter_async_context(CoapsClient(identity, limits=PATIENT))
 
     async def close(self) -> None:
         await self._stack.aclose()
