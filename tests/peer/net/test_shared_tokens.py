@@ -5,6 +5,7 @@ like that, and a client with one fixed token does it with every request.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import aiocoap
@@ -12,7 +13,6 @@ import pytest
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.types import Type
 
-from peer.limits import Limits
 from tests.kit.encoded import (
     BLOCK2,
     DELETE,
@@ -30,6 +30,7 @@ from tests.kit.encoded import (
 )
 from tests.kit.internals import incoming_requests, observations_of, remotes_of
 from tests.kit.raw_client import RawClient
+from tests.kit.serve import PATIENT
 from tests.kit.waiting import until
 
 TOKEN = b"ab"
@@ -170,7 +171,7 @@ async def test_a_notification_does_not_take_the_acknowledgement_of_a_request(ser
 
 
 async def test_a_reset_of_the_response_to_a_request_ends_no_observation(serve: Any) -> None:
-    served = await serve(limits=Limits(ack_timeout_seconds=600))
+    served = await serve()
     client = await observing(served)
     client.send(GET, path="late")
     await client.raw.until(2)
@@ -184,11 +185,11 @@ async def test_a_reset_of_the_response_to_a_request_ends_no_observation(serve: A
 
 
 async def test_requests_beside_observations_are_bounded_like_others(serve: Any) -> None:
-    served = await serve(limits=Limits(requests_per_session=1))
+    served = await serve(limits=replace(PATIENT, requests_per_session=1))
     client = await observing(served)
     other = encoded(GET, path="late", token=b"other")
     client.raw.send(sent_as(other, Type.CON, 99))
-    await client.raw.handled()
+    await client.raw.until(2)  # the request is acknowledged, and has no answer
     assert (await client.ask(GET)).code is Code.TOO_MANY_REQUESTS
     await client.notified()
     await client.raw.close()
