@@ -1,6 +1,5 @@
 """The device's side of Observe over real UDP: the newest state, in blocks, until it is rejected."""
 
-import asyncio
 from functools import partial
 from typing import Any
 
@@ -11,20 +10,22 @@ from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 
 from peer.identity import Identity
-from peer.limits import BODY_PAUSE_SECONDS, Limits
+from peer.limits import Limits
 from peer.net import site
+from peer.net.aiocoap_seam import response_blocks
 from peer.net.client import CoapsClient
 from peer.net.remote import ObserveNumbers
 from peer.net.site import admit_none
 from tests.kit.internals import observations_of, remotes_of, unacknowledged
 from tests.kit.raw_client import GET, RawClient, message
 from tests.kit.serve import admit_all
-from tests.kit.waiting import until
+from tests.kit.waiting import skip_time, until
 
 POST, FETCH = 2, 5
 CON, NON, ACK = 0, 1, 2
 LOCATION_QUERY, BLOCK2 = 20, 23
-UNLIMITED = 600.0  # seconds; no retransmission takes place
+UNLIMITED = 600.0  # seconds; no retransmission takes place, except after `pass_timeout`
+RANDOM_FACTOR = 1.5  # ACK_RANDOM_FACTOR, the longest (RFC 7252 §4.2)
 
 
 @pytest.fixture(params=[admit_none, admit_all], ids=["aiocoap", "direct"])
@@ -43,6 +44,17 @@ async def observing(served: Any, *, mtype: int = CON, token: bytes = b"t") -> Ra
 
 def reset(number: int) -> bytes:
     return b"\x70\x00" + number.to_bytes(2)
+
+
+async def replace_by(raw: RawClient, served: Any, value: int) -> None:
+    """Change the value; the device has its new state for the next transmission."""
+    served.value.set(value)
+    await raw.handled()
+
+
+def pass_timeout(repeats: int = 0) -> None:
+    """Let the time pass after which a message is repeated that has been repeated so often."""
+    skip_time(UNLIMITED * RANDOM_FACTOR * 2**repeats)
 
 
 def show(served: Any, body: bytes) -> None:
@@ -68,13 +80,16 @@ async def block(raw: RawClient, number: int) -> aiocoap.Message:
 
 async def test_a_retransmission_is_replaced_by_the_newest_state(serve: Any) -> None:
     """The new state has the attempts that were left, and is the only message in flight."""
-    served = await serve(limits=Limits(ack_timeout_seconds=0.05, max_retransmit=3))
+    served = await serve(limits=Limits(ack_timeout_seconds=UNLIMITED, max_retransmit=3))
     raw = await observing(served)
     served.value.set(1)
-    for value in (2, 3, 4):
+    for repeats, value in enumerate((2, 3, 4)):
         await raw.until(value)
         assert unacknowledged(served.server) == 1
-        served.value.set(value)
+        await replace_by(raw, served, value)
+        pass_timeout(repeats)
+    await raw.until(5)
+    pass_timeout(3)
     await until(lambda: not observations_of(served.value))
     first, *sent = raw.received
     assert [one.payload for one in sent] == [b"1", b"2", b"3", b"4"]
@@ -86,11 +101,12 @@ async def test_a_retransmission_is_replaced_by_the_newest_state(serve: Any) -> N
 
 
 async def test_the_acknowledgement_of_a_replacement_ends_the_attempts(serve: Any) -> None:
-    served = await serve(limits=Limits(ack_timeout_seconds=0.05))
+    served = await serve(limits=Limits(ack_timeout_seconds=UNLIMITED))
     raw = await observing(served)
     served.value.set(1)
     old = (await raw.until(2))[1]
-    served.value.set(2)
+    await replace_by(raw, served, 2)
+    pass_timeout()
     new = (await raw.until(3))[2]
     raw.acknowledge(old.mid)  # late; the new one is still to be acknowledged
     raw.acknowledge(new.mid)
@@ -124,7 +140,7 @@ async def test_a_notification_that_waits_behind_a_response_has_the_newest_state(
 
 async def test_registering_again_ends_the_retransmission_of_old_states(serve: Any) -> None:
     """The number also increases, and the old Message ID no longer ends the observation."""
-    served = await serve(limits=Limits(ack_timeout_seconds=0.1))
+    served = await serve(limits=Limits(ack_timeout_seconds=UNLIMITED))
     raw = await observing(served)
     served.value.set(1)
     old = (await raw.until(2))[1]
@@ -133,6 +149,7 @@ async def test_registering_again_ends_the_retransmission_of_old_states(serve: An
     assert again.mtype == ACK
     assert (again.opt.observe or 0) > (old.opt.observe or 0)
     assert not unacknowledged(served.server)
+    pass_timeout()
     raw.send(reset(old.mid))
     await raw.handled()
     assert len(observations_of(served.value)) == 1
@@ -214,12 +231,13 @@ async def test_a_reset_of_an_acknowledged_notification_ends_the_observation(serv
 
 
 async def test_a_reset_of_a_replaced_notification_ends_the_observation(serve: Any) -> None:
-    served = await serve(limits=Limits(ack_timeout_seconds=0.1))
+    served = await serve(limits=Limits(ack_timeout_seconds=UNLIMITED))
     raw = await observing(served)
     served.value.set(1)
     old = (await raw.until(2))[1]
-    served.value.set(2)
-    await raw.until(3)
+    await replace_by(raw, served, 2)
+    pass_timeout()
+    assert (await raw.until(3))[2].mid != old.mid
     raw.send(reset(old.mid))
     await raw.handled()
     assert not observations_of(served.value)
@@ -356,8 +374,12 @@ async def test_the_blocks_of_a_notification_have_one_etag_and_no_observe(serve: 
     await raw.close()
 
 
-async def test_a_body_that_is_being_fetched_is_not_replaced(serve: Any) -> None:
+async def test_a_body_that_is_being_fetched_is_not_replaced(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise a body that changes faster than it is transferred would never arrive."""
+    monkeypatch.setattr(response_blocks, "BODY_BEGIN_SECONDS", UNLIMITED)
+    monkeypatch.setattr(response_blocks, "BODY_PAUSE_SECONDS", UNLIMITED)
     served = await serve()
     raw = await observing(served)
     show(served, b"a" * 2500)
@@ -371,17 +393,18 @@ async def test_a_body_that_is_being_fetched_is_not_replaced(serve: Any) -> None:
     await raw.close()
 
 
-async def test_a_body_that_is_not_fetched_delays_the_next_state_only_briefly(serve: Any) -> None:
+async def test_a_body_that_is_not_fetched_delays_the_next_state_only_briefly(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as its second block may take, and not as long as a later one."""
+    monkeypatch.setattr(response_blocks, "BODY_PAUSE_SECONDS", UNLIMITED)
     served = await serve()
     raw = await observing(served)
-    loop = asyncio.get_running_loop()
     for count, fill in enumerate((b"a", b"b", b"c"), start=2):
-        changed_at = loop.time()
         show(served, fill * 2500)
         notification = (await raw.until(count))[-1]
         assert notification.payload == fill * 1024
         raw.acknowledge(notification.mid)
-        assert loop.time() - changed_at < BODY_PAUSE_SECONDS
     await raw.close()
 
 
