@@ -26,9 +26,6 @@ from tests.kit.waiting import until
 LIMITS = RemoteLimits(
     relay_head_seconds=0.0,
     relay_linger_seconds=0.05,
-    probe_wait_seconds=0.2,
-    gathering_seconds=2.0,
-    check_seconds=2.0,
     attach_max_seconds=0.01,
 )
 BOTH = frozenset({SessionRoute.DIRECT, SessionRoute.RELAY})
