@@ -15,7 +15,7 @@ from peer.remote.messages import CarrierOffer
 from tests.kit.carriers import LOOPBACK, PROBE, CarrierEnd, closing, connect, exchange
 from tests.kit.stun_servers import stun_servers
 from tests.kit.udp_middle import address_of, udp_middle
-from tests.kit.waiting import until
+from tests.kit.waiting import skip_time, until
 
 NEVER = 3600.0
 REQUEST = stun.Class.REQUEST
@@ -156,12 +156,13 @@ async def test_consent_checks_are_repeated(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_a_path_without_answers_is_lost_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stun, "RETRY_RTO", 0.01)
-    limits = replace(DEFAULT_ICE_LIMITS, consent_seconds=0.01, consent_lost_seconds=0.1)
+    limits = replace(DEFAULT_ICE_LIMITS, consent_seconds=0.01)
     client = CarrierEnd.create(controlling=True, limits=limits)
     device = CarrierEnd.create(controlling=False)
     async with udp_middle() as middle, closing(client, device):
         await connect(client, device, middle)
         middle.to_second = lambda _: False
+        skip_time(limits.consent_lost_seconds)
         await until(lambda: client.losses)
         assert client.carrier.remote_address is not None  # the owner closes it
     assert client.losses == 1
@@ -175,8 +176,7 @@ async def test_a_check_that_was_lost_is_repeated_when_the_other_side_checks(
 ) -> None:
     """The first packet of a side dies at the NAT of the other, until that has sent one, too."""
     monkeypatch.setattr(stun, "RETRY_RTO", NEVER)
-    client = CarrierEnd.create(controlling=True, check_seconds=5.0)
-    device = CarrierEnd.create(controlling=False, check_seconds=5.0)
+    client, device = CarrierEnd.create(controlling=True), CarrierEnd.create(controlling=False)
     sent: list[bytes] = []
     async with udp_middle() as middle, closing(client, device):
         offers = middle.offers(

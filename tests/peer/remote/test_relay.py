@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from aioice import Connection
+from aioice import Connection, stun
 from aioice.ice import StunProtocol
 
 from peer.remote.errors import CarrierError, ServerFailure
@@ -26,12 +26,13 @@ from tests.kit.false_brokers import false_broker
 from tests.kit.relays import RunningRelay, coturn
 from tests.kit.server_process import free_port
 from tests.kit.stun_servers import stun_servers
-from tests.kit.waiting import until
+from tests.kit.waiting import skip_time, until
 
 pytestmark = pytest.mark.needs_tool("turnserver")
 
 NEVER = 3600.0
-QUICK = replace(DEFAULT_ICE_LIMITS, close_seconds=0.05)
+SILENT = f"{LOOPBACK}:9"  # where no STUN server answers
+QUICK = replace(DEFAULT_ICE_LIMITS, allocate_seconds=30.0, close_seconds=0.05)
 
 
 @contextmanager
@@ -101,7 +102,8 @@ async def test_a_relay_that_answers_in_time_is_the_only_one_that_is_asked(
         other = Server(
             f"turns:{LOOPBACK}:{unused.getsockname()[1]}", "home", Secret("x"), b"1" * 32
         )
-        async with allocation(other, relay.udp()):
+        limits = replace(QUICK, next_relay_seconds=NEVER)
+        async with allocation(other, relay.udp(), limits=limits):
             with pytest.raises(BlockingIOError):
                 unused.accept()
 
@@ -114,7 +116,8 @@ async def test_the_relay_over_tls_is_asked_first_where_udp_is_known_to_be_blocke
         silent.setblocking(False)
         dead = Server(f"turn:{LOOPBACK}:{silent.getsockname()[1]}", "home", Secret("x"))
         servers = IceServers(turn=(dead, relay.over_tls()), has_udp=False)
-        end = CarrierEnd.create(controlling=True, relay_only=True, servers=servers)
+        limits = replace(QUICK, next_relay_seconds=NEVER)
+        end = CarrierEnd.create(controlling=True, relay_only=True, servers=servers, limits=limits)
         async with closing(end):
             await end.carrier.gather()
             with pytest.raises(BlockingIOError):
@@ -217,7 +220,7 @@ async def test_datagrams_that_wait_for_a_channel_are_bounded(relay: RunningRelay
 
 
 async def test_malformed_answers_of_a_relay_leave_no_trace(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """aioice raises `struct.error` for them, and asyncio would log each with its traceback."""
     body = b"\x00\x0d\x00\x01\x00\x00\x00\x00"  # LIFETIME of one byte
@@ -235,7 +238,12 @@ async def test_malformed_answers_of_a_relay_leave_no_trace(
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(FalseRelay, local_addr=(LOOPBACK, 0))
     server = Server(f"turn:{LOOPBACK}:{transport.get_extra_info('sockname')[1]}", "home")
-    error = await failure(server, limits=replace(QUICK, allocate_seconds=0.1))
+    monkeypatch.setattr(stun, "RETRY_RTO", 0.05)
+    limits = replace(QUICK, allocate_seconds=NEVER)
+    failing = asyncio.create_task(failure(server, limits=limits))
+    await until(lambda: len(sent) > 1)
+    skip_time(NEVER)
+    error = await failing
     transport.close()
     assert error.reason is ServerFailure.UNREACHABLE
     assert sent
@@ -260,21 +268,21 @@ async def test_a_probe_finds_the_public_address_and_the_kind_of_nat(relay: Runni
 
 
 @pytest.mark.parametrize(
-    ("mappings", "kind"),
+    ("mappings", "kind", "silent", "seconds"),
     [
-        ((("192.0.2.7", 4000), ("192.0.2.7", 4000)), NatKind.CONE),
-        ((("192.0.2.7", 4000), ("192.0.2.7", 4001)), NatKind.SYMMETRIC),
-        ((("192.0.2.7", 4000),), NatKind.UNKNOWN),
-        ((), NatKind.UNKNOWN),
+        ((("192.0.2.7", 4000), ("192.0.2.7", 4000)), NatKind.CONE, (), NEVER),
+        ((("192.0.2.7", 4000), ("192.0.2.7", 4001)), NatKind.SYMMETRIC, (), NEVER),
+        ((("192.0.2.7", 4000),), NatKind.UNKNOWN, (SILENT,), 3.0),  # time for an answer
+        ((), NatKind.UNKNOWN, (SILENT,), 0.1),
     ],
 )
 async def test_two_mappings_tell_the_kind_of_nat(
-    mappings: tuple[tuple[str, int], ...], kind: NatKind
+    mappings: tuple[tuple[str, int], ...], kind: NatKind, silent: tuple[str, ...], seconds: float
 ) -> None:
     async with stun_servers(*mappings) as servers:
         probe = await probe_network(
-            (*servers, f"{LOOPBACK}:9", "no-such-host.invalid:3478"),
-            limits=replace(DEFAULT_ICE_LIMITS, gather_seconds=0.2),
+            (*servers, *silent, "no-such-host.invalid:3478"),
+            limits=replace(DEFAULT_ICE_LIMITS, gather_seconds=seconds),
         )
     assert probe.nat is kind
     assert probe.answered == tuple(servers)
@@ -289,7 +297,7 @@ async def test_a_datagram_through_the_relay(relay: RunningRelay, way: str) -> No
 
 
 async def test_a_relay_that_allocates_and_relays_nothing_is_found(tmp_path: Path) -> None:
-    limits = replace(QUICK, allocate_seconds=1.0)
+    limits = replace(QUICK, allocate_seconds=4.0)
     with (
         coturn(tmp_path, more=f"denied-peer-ip={LOOPBACK}\n") as relay,
         pytest.raises(CarrierError, match="relays nothing") as caught,
