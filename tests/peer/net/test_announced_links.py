@@ -84,6 +84,12 @@ class Watch:
                 return await self._first
             return await anext(self._heard)
 
+    async def complete(self, *addresses: str) -> Advert:
+        """Wait for an advert with all of these addresses; none before has another one."""
+        while (advert := await self.next()).addresses != addresses:
+            assert {*advert.addresses} < {*addresses}
+        return advert
+
     async def until(self, *addresses: str) -> None:
         """Wait for an advert with exactly these addresses."""
         while (await self.next()).addresses != addresses:
@@ -126,8 +132,7 @@ async def test_the_address_on_the_link_is_announced_whatever_else_the_device_has
     device, client = many
     async with announced(device, monkeypatch), Watch(client, monkeypatch) as heard:
         zone = client.index("eth0")
-        advert = await heard.next()
-        assert advert.addresses == ("192.168.1.1", f"fe80::1%{zone}")
+        advert = await heard.complete("192.168.1.1", f"fe80::1%{zone}")
         assert advert.interface == zone
 
 
