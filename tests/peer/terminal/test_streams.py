@@ -70,7 +70,7 @@ def test_a_failing_standard_output_is_reported_in_one_line(program: str, redirec
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_reader_that_goes_away_ends_the_command_without_a_message(program: str) -> None:
-    done = run(f"{program} completion bash | true")
+    done = run(f"exec 3> >(true); wait $!; {program} completion bash >&3")
     assert (done.returncode, done.stderr) == (1, "")
 
 
