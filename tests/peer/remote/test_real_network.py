@@ -29,7 +29,7 @@ from tests.kit.waiting import until
 
 pytestmark = pytest.mark.needs_tool("mosquitto", "mosquitto_passwd", "turnserver")
 
-LIMITS = RemoteLimits(attach_max_seconds=0.2, relay_linger_seconds=0.1)
+LIMITS = RemoteLimits(attach_max_seconds=0.2, relay_linger_seconds=0.1, probe_seconds=0.5)
 PREFIX = "hf1/home"
 
 
@@ -95,7 +95,7 @@ async def test_both_carriers_are_tried_and_the_relay_is_given_back(reach: Reach)
     await until(lambda: connection.peer.path is SessionRoute.DIRECT)
     assert await who(connection)
     await until(lambda: reach.agent.view().paths[0].route is SessionRoute.DIRECT)
-    assert reach.agent.view().network.has_udp
+    await until(lambda: reach.agent.view().network.has_udp)
 
 
 async def test_large_bodies_pass(reach: Reach) -> None:
