@@ -89,10 +89,19 @@ async def run(*command: str, env: dict[str, str]) -> str:
     return await asyncio.to_thread(call)
 
 
+async def browse(*words: str, mark: str, env: dict[str, str]) -> str:
+    """Browse until a line begins with this mark: Avahi waits for answers for one second."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while True:
+            shown = await run("avahi-browse", "--parsable", "--terminate", *words, env=env)
+            if any(line.startswith(mark) for line in shown.splitlines()):
+                return shown
+
+
 @pytest.mark.parametrize("kind", [SERVICE, SUBTYPE])
 async def test_avahi_browses_and_resolves_the_device(avahi: dict[str, str], kind: str) -> None:
     name = kind.removesuffix(".local.")
-    shown = await run("avahi-browse", "--parsable", "--resolve", "--terminate", name, env=avahi)
+    shown = await browse("--resolve", name, mark="=", env=avahi)
     resolved = [line.split(";") for line in shown.splitlines() if line.startswith("=")]
     assert {one[3] for one in resolved} == {r"kitchen\032lamp\0327F3K2M1Q"}
     assert {(one[6], one[8]) for one in resolved} == {("handfast-7f3k2m1q.local", "5684")}
@@ -104,7 +113,7 @@ async def test_avahi_browses_and_resolves_the_device(avahi: dict[str, str], kind
 async def test_avahi_lists_the_service_type_once_and_resolves_the_host(
     avahi: dict[str, str],
 ) -> None:
-    shown = await run("avahi-browse", "--parsable", "--terminate", "--all", env=avahi)
+    shown = await browse("--all", mark="+", env=avahi)
     assert set(re.findall(r"(_\S+?);local", shown)) == {"_coaps._udp"}
     host = "handfast-7f3k2m1q.local"
     found = await run("avahi-resolve", "-4", "-n", host, env=avahi)
