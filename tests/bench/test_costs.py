@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from statistics import median
@@ -25,6 +24,7 @@ from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.net.datagram import Datagram
 from tests.kit.internals import deliver, half_open
+from tests.kit.ports import free_ports
 from tests.kit.serve import Echo
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ async def test_the_cost_of_a_request(serve: Serve, table: Table) -> None:
 
     site = aiocoap.resource.Site()
     site.add_resource(("echo",), Echo())
-    port = free_port()
+    port = next(free_ports(HOST))
     server = await aiocoap.Context.create_server_context(
         site, bind=(HOST, port), transports=["simplesocketserver"]
     )
@@ -186,13 +186,6 @@ async def test_the_time_until_slow_requests_in_parallel_have_begun(
     table.add(
         f"{number} slow requests in parallel, all begun", begun, f"{begun / single:.0f} × one"
     )
-
-
-def free_port() -> int:
-    """A UDP port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
-        found.bind((HOST, 0))
-        return int(found.getsockname()[1])
 
 
 async def plain_udp() -> float:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key a
 
 from peer.identity import Identity
 from peer.net.client import CoapsClient
-from tests.kit.interop import ForeignProgram, Keys, Ports, Run, write_keys
+from tests.kit.interop import ForeignProgram, Keys, Run, write_keys
 from tests.kit.serve import Serve, Servers
 
 
@@ -26,11 +26,6 @@ async def run() -> AsyncIterator[Run]:
     yield start
     for program in running:
         await program.stop()
-
-
-@pytest.fixture
-def ports() -> Ports:
-    return Ports()
 
 
 @pytest.fixture

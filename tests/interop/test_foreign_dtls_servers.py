@@ -19,11 +19,13 @@ from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.datagram import Datagram
 from peer.net.udp import UdpSocket
+from tests.kit.interop import HOST
+from tests.kit.ports import free_ports
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from peer.identity import Identity
-    from tests.kit.interop import ForeignProgram, Keys, Ports, Run
+    from tests.kit.interop import ForeignProgram, Keys, Run
 
 openssl = pytest.mark.needs_tool("openssl")
 gnutls = pytest.mark.needs_tool("gnutls-serv")
@@ -67,10 +69,9 @@ class PlainDtlsClient:
 class ForeignServers:
     """Starts the two servers; they require a client certificate and accept any."""
 
-    def __init__(self, run: Run, theirs: Keys, ports: Ports) -> None:
+    def __init__(self, run: Run, theirs: Keys) -> None:
         self._run = run
         self._theirs = theirs
-        self._ports = ports
 
     async def openssl(self, *options: object) -> tuple[ForeignProgram, Address]:
         address = ("-accept", "127.0.0.1:0")
@@ -82,26 +83,24 @@ class ForeignServers:
     async def gnutls(
         self, *options: object, priority: str = "NORMAL"
     ) -> tuple[ForeignProgram, Address]:
-        for _ in range(5):  # another process may take the port first
-            address = self._ports.free()
-            program = await self._run(
-                "gnutls-serv",
-                "--udp",
-                "--echo",
-                "--require-client-cert",
-                f"--port={address.port}",
-                f"--priority={priority}",
-                *self._theirs.gnutls,
-                *options,
-            )
-            if await program.prints(f"IPv4 0.0.0.0 port {address.port}...done"):
-                return program, address
-        pytest.fail(f"gnutls-serv found no free port: {program.output}")
+        address = Address(HOST, next(free_ports(HOST)))
+        program = await self._run(
+            "gnutls-serv",
+            "--udp",
+            "--echo",
+            "--require-client-cert",
+            f"--port={address.port}",
+            f"--priority={priority}",
+            *self._theirs.gnutls,
+            *options,
+        )
+        await program.until(f"IPv4 0.0.0.0 port {address.port}...done")
+        return program, address
 
 
 @pytest.fixture
-def servers(run: Run, theirs: Keys, ports: Ports) -> ForeignServers:
-    return ForeignServers(run, theirs, ports)
+def servers(run: Run, theirs: Keys) -> ForeignServers:
+    return ForeignServers(run, theirs)
 
 
 @openssl
@@ -196,10 +195,10 @@ async def test_a_server_with_only_other_suites_is_refused(
 @openssl
 @pytest.mark.parametrize("kind", ["p384", "rsa"])
 async def test_a_server_with_a_key_that_is_not_on_p256_is_refused(
-    run: Run, ports: Ports, ours: Identity, request: pytest.FixtureRequest, kind: str
+    run: Run, ours: Identity, request: pytest.FixtureRequest, kind: str
 ) -> None:
     keys: Keys = request.getfixturevalue(kind)
-    program, address = await ForeignServers(run, keys, ports).openssl()
+    program, address = await ForeignServers(run, keys).openssl()
     async with CoapsClient(ours) as caller:
         with pytest.raises(HandshakeFailed) as caught:
             await caller.connect(address, pinned=None)

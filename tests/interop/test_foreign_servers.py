@@ -10,15 +10,17 @@ from aiocoap.numbers.codes import Code
 
 from peer.errors import PinMismatch, Unreachable
 from peer.identity import Fingerprint
+from peer.net.address import Address
+from tests.kit.interop import HOST
+from tests.kit.ports import two_free_ports
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from peer.net.address import Address
     from peer.net.client import CoapsClient
     from peer.net.connection import CoapsConnection
-    from tests.kit.interop import ForeignProgram, Keys, Ports, Run
+    from tests.kit.interop import ForeignProgram, Keys, Run
 
 SECONDS = 30.0
 BIG = bytes(number * 7 % 251 for number in range(5000))
@@ -38,18 +40,14 @@ class ForeignServer:
         for name in ("coap-server-openssl", "coap-server-gnutls")
     ]
 )
-async def foreign_server(
-    request: pytest.FixtureRequest, run: Run, theirs: Keys, ports: Ports
-) -> ForeignServer:
+async def foreign_server(request: pytest.FixtureRequest, run: Run, theirs: Keys) -> ForeignServer:
     """Start the server, which serves CoAP on one port and CoAP over DTLS on the next."""
-    for _ in range(5):  # another process may take the port first
-        first = ports.free(next_too=True)
-        options = ("-A", first.host, "-p", first.port, "-d", 10, "-v", 7)
-        program = await run(request.param, *options, *theirs.coap)
-        dtls = ports.after(first)
-        if await program.prints(f"created DTLS endpoint {dtls}"):
-            return ForeignServer(program, dtls)
-    pytest.fail(f"coap-server found no free port: {program.output}")
+    port = two_free_ports(HOST)
+    options = ("-A", HOST, "-p", port, "-d", 10, "-v", 7)
+    program = await run(request.param, *options, *theirs.coap)
+    dtls = Address(HOST, port + 1)
+    await program.until(f"created DTLS endpoint {dtls}")
+    return ForeignServer(program, dtls)
 
 
 @pytest.fixture

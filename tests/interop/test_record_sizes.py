@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 openssl = pytest.mark.needs_tool("openssl")
 gnutls = pytest.mark.needs_tool("gnutls-cli")
 TEXT = "".join(f"{number:4}" for number in range(1000))
+#: `s_client` prints so much of a record at a time. No answer here is a multiple of it.
+PRINTED_BYTES = 1024
 
 
 class RecordClient:
@@ -57,8 +59,11 @@ class RecordClient:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(data)
+        answer = b""
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            answer = await self._process.stdout.read(1 << 14)
+            while len(answer) % PRINTED_BYTES == 0:  # there is more of it
+                answer += (piece := await self._process.stdout.read(1 << 14))
+                assert piece, "openssl has ended"
         return decode_untrusted(answer, outline_untrusted(answer, DEFAULT_LIMITS), None)
 
     async def get(self, path: str, *, observe: bool = False) -> tuple[bytes, int]:

@@ -5,9 +5,7 @@ A test waits for output of a program, and never for time to pass.
 
 import asyncio
 import signal
-import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,10 +40,6 @@ class ForeignProgram:
         for text in texts:
             await asyncio.to_thread(self._program.until, text, on="out")
         return self.output
-
-    async def prints(self, text: str) -> bool:
-        """Wait for the text or the end of the program; return whether the text was printed."""
-        return await asyncio.to_thread(self._program.prints, text, on="out")
 
     async def accepts(self) -> Address:
         """Wait until `openssl s_server` listens; return its address."""
@@ -82,27 +76,6 @@ class ForeignProgram:
 
 
 Run = Callable[..., Awaitable[ForeignProgram]]
-
-
-class Ports:
-    """UDP addresses on loopback that were free a moment ago."""
-
-    def free(self, *, next_too: bool = False) -> Address:
-        """A free address; with `next_too`, the next port is free as well."""
-        while True:
-            with (
-                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
-                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
-            ):
-                one.bind((HOST, 0))
-                port = int(one.getsockname()[1])
-                with suppress(OSError, OverflowError):  # the port is in use, or 65536
-                    if next_too:
-                        other.bind((HOST, port + 1))
-                    return Address(HOST, port)
-
-    def after(self, address: Address) -> Address:
-        return Address(address.host, address.port + 1)
 
 
 @dataclass(frozen=True)

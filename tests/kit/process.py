@@ -147,14 +147,6 @@ class Program:
         assert is_printed(), f"{text!r} was not printed on {on}: {self}"
         return self.output(on)
 
-    def prints(self, text: str, *, on: str = "err") -> bool:
-        """Wait for `text` or the end of the command; return whether `text` was printed."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: text in self.output(on) or not self._is_listening(), TIMEOUT_SECONDS
-            )
-        return text in self.output(on)
-
     def _is_listening(self) -> bool:
         return self.is_running or bool(self._open_streams)
 
