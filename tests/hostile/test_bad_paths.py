@@ -124,6 +124,8 @@ async def test_pairing_requests_and_an_observation_succeed_on_an_impaired_path(
     kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr("client_app.remote_refresh.REMOTE_FETCH_SECONDS", TIMEOUT_SECONDS)
+    # The answer to a ping gets lost for longer than usual, and no session is to be given up.
+    monkeypatch.setattr("client_app.observation.PROBE_SECONDS", TIMEOUT_SECONDS)
     device = await kit.device(limits=persistent_limits())
     tally, paths = add_tally(device), list[Proxy]()
     client = await paired_through(kit, device, tmp_path, replace(BAD, seed=seed), paths)
