@@ -165,6 +165,7 @@ class _StunClient(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self._transactions: dict[bytes, stun.Transaction] = {}
+        self._answers: dict[bytes, stun.Message] = {}
         self._udp: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
@@ -176,6 +177,7 @@ class _StunClient(asyncio.DatagramProtocol):
             message = stun.parse_message(data)
             transaction = self._transactions.get(message.transaction_id)
             if transaction is not None and message.message_class is not stun.Class.REQUEST:
+                self._answers[message.transaction_id] = message
                 transaction.response_received(message, addr)
 
     def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
@@ -189,14 +191,20 @@ class _StunClient(asyncio.DatagramProtocol):
         transaction = stun.Transaction(request, server, self)
         self._transactions[request.transaction_id] = transaction
         try:
-            async with asyncio.timeout(seconds):
-                response, _ = await transaction.run()
-            host, port = response.attributes["XOR-MAPPED-ADDRESS"]
-            return Address(host, port)
-        except (TimeoutError, stun.TransactionError, KeyError, Malformed):
-            return None
+            # An answer that arrives in the turn of the deadline is stored, and counts.
+            with contextlib.suppress(TimeoutError, stun.TransactionError):
+                async with asyncio.timeout(seconds):
+                    await transaction.run()
         finally:
             del self._transactions[request.transaction_id]
+        answer = self._answers.pop(request.transaction_id, None)
+        if answer is None or answer.message_class is not stun.Class.RESPONSE:
+            return None
+        try:
+            host, port = answer.attributes["XOR-MAPPED-ADDRESS"]
+            return Address(host, port)
+        except (KeyError, Malformed):
+            return None
 
 
 async def _look_up(servers: Sequence[str]) -> dict[str, tuple[str, int]]:

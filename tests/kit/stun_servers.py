@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aioice import stun
 
@@ -12,9 +12,12 @@ LOOPBACK = "127.0.0.1"
 class _StunServer(asyncio.DatagramProtocol):
     """Answers requests from one address, and no others."""
 
-    def __init__(self, mapping: tuple[str, int], served: str) -> None:
+    def __init__(
+        self, mapping: tuple[str, int], served: str, on_answer: Callable[[], None]
+    ) -> None:
         self._mapping = mapping
         self._served = served
+        self._on_answer = on_answer
         self._socket: asyncio.DatagramTransport
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
@@ -28,18 +31,24 @@ class _StunServer(asyncio.DatagramProtocol):
             )
             answer.attributes["XOR-MAPPED-ADDRESS"] = self._mapping
             self._socket.sendto(bytes(answer), addr)
+            self._on_answer()
 
 
 @contextlib.asynccontextmanager
 async def stun_servers(
-    *mappings: tuple[str, int], served: str = LOOPBACK
+    *mappings: tuple[str, int],
+    served: str = LOOPBACK,
+    on_answer: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[list[str]]:
-    """Run a server per mapping, and yield their addresses as "host:port"."""
+    """Run a server per mapping, and yield their addresses as "host:port".
+
+    They call `on_answer` when they have sent an answer.
+    """
     loop = asyncio.get_running_loop()
     made = []
     for mapping in mappings:
         transport, _ = await loop.create_datagram_endpoint(
-            lambda mapping=mapping: _StunServer(mapping, served),  # type: ignore[misc]
+            lambda mapping=mapping: _StunServer(mapping, served, on_answer),  # type: ignore[misc]
             local_addr=("0.0.0.0", 0),
         )
         made.append(transport)

@@ -290,6 +290,14 @@ async def test_two_mappings_tell_the_kind_of_nat(
     assert probe.has_udp is bool(mappings)
 
 
+async def test_an_answer_that_was_there_at_the_deadline_counts() -> None:
+    """As on a board that was too busy to read it: else it would take UDP for blocked."""
+    mapping = ("192.0.2.7", 4000)
+    async with stun_servers(mapping, on_answer=lambda: skip_time(NEVER)) as servers:
+        probe = await probe_network(servers, limits=replace(DEFAULT_ICE_LIMITS, gather_seconds=60))
+    assert probe.has_udp
+
+
 @pytest.mark.parametrize("way", ["udp", "tcp", "over_tls"])
 async def test_a_datagram_through_the_relay(relay: RunningRelay, way: str) -> None:
     probe = await probe_relay(getattr(relay, way)())
