@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -263,15 +263,24 @@ class ComparingMachine(RuleBasedStateMachine):
                     assert vouches, f"an unverified key vouched for {key}"
                     assert key.fingerprint != FINGERPRINTS[who], "a key vouched for itself"
 
-    def compare_newcomer(self, old: State, key: str, limit: Reach) -> None:
-        """Check that at most one user was added, with this key and within the limit."""
+    def compare_newcomer(self, old: State, key: str, limit: Reach) -> bool:
+        """Check that at most one user got this key, within the limit; return whether one did.
+
+        It is a new user, or one of this name who had no key.
+        """
         new = self.state
-        assert all(new.users.get(name) == user for name, user in old.users.items())
-        came = [user for name, user in new.users.items() if name not in old.users]
-        assert len(came) <= 1
-        for user in came:
+        changed = [user for name, user in new.users.items() if old.users.get(name) != user]
+        assert old.users.keys() <= new.users.keys()
+        assert len(changed) <= 1
+        for user in changed:
             assert user.fingerprints == {key}
             assert self.reach(user) == least(self.reach(user), limit), f"{user} beyond {limit}"
+            before = old.users.get(user.name)
+            if before is not None:
+                assert not before.keys
+                assert replace(user, keys=(), not_after=before.not_after) == before
+                assert user.end <= before.end
+        return bool(changed)
 
     def watch(self, head: int) -> None:
         """Check that no one received events after losing the right to them.
