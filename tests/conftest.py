@@ -1,4 +1,5 @@
-"""For all tests: nothing is left out silently, and signals are as a terminal leaves them.
+"""For all tests: nothing is left out silently, signals are as a terminal leaves them, and an
+example of hypothesis may take as long as this machine needs.
 
 A test says what it needs from the machine with `needs_tool("openssl")` or `needs_root`. Where that
 is missing the test is deselected, and the summary names it and the reason. With CI=true nothing may
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 LEFT_OUT = pytest.StashKey[list[str]]()
@@ -27,6 +29,10 @@ MEASURE = "COVERAGE_PROCESS_CONFIG"
 SKIPPED = pytest.StashKey[list[str]]()
 #: An attack that succeeds once has succeeded, so these tests are never repeated.
 NEVER_REPEATED = "hostile"
+
+
+hypothesis.settings.register_profile("any machine", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def in_ci() -> bool:

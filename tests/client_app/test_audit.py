@@ -130,7 +130,7 @@ async def test_events_pruned_while_following_are_counted_as_lost() -> None:
     start=st.integers(0, 400),
     repeated=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_late_lost_and_repeated_notifications_lose_no_event(
     heads: list[int], start: int, repeated: bool
 ) -> None:

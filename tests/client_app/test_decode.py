@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client_app import decode
@@ -200,7 +200,6 @@ def with_value(body: Any, path: tuple[object, ...], value: object) -> Any:
 
 @pytest.mark.parametrize("name", GOOD)
 @given(data=st.data())
-@settings(deadline=None)
 def test_a_response_with_one_changed_value_is_decoded_or_malformed(
     name: str, data: st.DataObject
 ) -> None:
@@ -213,7 +212,6 @@ def test_a_response_with_one_changed_value_is_decoded_or_malformed(
 
 @pytest.mark.parametrize("name", GOOD)
 @given(payload=st.binary(max_size=64))
-@settings(deadline=None)
 def test_random_bytes_are_decoded_or_malformed(name: str, payload: bytes) -> None:
     with contextlib.suppress(Malformed):
         GOOD[name][0](payload)

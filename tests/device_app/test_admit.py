@@ -233,7 +233,7 @@ STATEMENTS = st.builds(
 PATHS = [("hello",), ("board",), ("lamp",), ("plain",), ("users",), ("iam", "users", "gus")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(STATEMENTS, max_size=4),
     st.lists(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device_app.access.clock import PLAUSIBLE_FROM, Clock, SystemClocks, TimeKeeper
@@ -51,7 +51,6 @@ jumps = st.floats(-3 * YEAR, 3 * YEAR, allow_nan=False)
 steps = st.lists(st.tuples(st.floats(0, YEAR, allow_nan=False), jumps, st.booleans()), max_size=30)
 
 
-@settings(deadline=None)
 @given(steps)
 def test_the_time_never_decreases_and_follows_the_monotonic_clock(
     moves: list[tuple[float, float, bool]],

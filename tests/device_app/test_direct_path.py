@@ -238,7 +238,7 @@ async def test_made_up_requests_get_the_same_answers(twins: Twins, owner: TwinCl
     """The messages come from hypothesis; they go over one session, some at a time."""
     made: list[bytes] = []
 
-    @settings(max_examples=300, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=300, database=None, derandomize=True)
     @given(MADE_UP, st.sampled_from([CON, NON]))
     def make(message: bytes, kind: int) -> None:
         made.append(sent_as(message, kind, len(made) + 1))

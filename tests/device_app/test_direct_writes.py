@@ -250,7 +250,7 @@ MADE_UP = st.builds(
 async def test_made_up_writes_have_the_same_effect(twins: Twins, owner: TwinClient) -> None:
     made: list[bytes] = []
 
-    @settings(max_examples=300, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=300, database=None, derandomize=True)
     @given(MADE_UP, st.sampled_from([CON, NON]))
     def make(message: bytes, kind: int) -> None:
         made.append(sent_as(message, kind, len(made) + 1))

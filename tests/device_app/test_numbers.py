@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
 
 
-@settings(max_examples=500, deadline=None, database=None, derandomize=True)
+@settings(max_examples=500, database=None, derandomize=True)
 @given(st.text(max_size=40) | st.text("0123456789", max_size=40), st.integers(0, 2**63))
 def test_a_number_of_a_query_is_decimal_and_within_its_limit(text: str, most: int) -> None:
     number = whole_number_untrusted(text, most=most)

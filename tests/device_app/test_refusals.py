@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device_app.access.access_control import AccessControl
@@ -161,7 +161,6 @@ def test_omitted_refusals_are_counted_in_the_next_event(control: ClockedControl)
     assert control.trail()[-1].detail == ""
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3), st.floats(0, 2000)), max_size=300))
 def test_every_refusal_is_recorded_or_counted(moves: list[tuple[int, int, float]]) -> None:
     budget = RefusalBudget(10.0, Rate(2, 10), Rate(5, 30), most=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device_app.limits import REMOTE_KEY_FILE_BYTES_MAX
@@ -58,7 +58,6 @@ def test_another_content_is_not_a_key(value: object) -> None:
         MasterKey.decode_untrusted(cbor.encode(value))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_key_or_malformed(data: bytes) -> None:
     try:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device_app.access.bodies import KeyRequest, UserPatch, UserRequest
@@ -56,7 +56,6 @@ invites = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(users | patches | invites)
 def test_a_decoded_request_equals_the_encoded_one(
     request: UserRequest | UserPatch | InviteRequest,
@@ -65,7 +64,6 @@ def test_a_decoded_request_equals_the_encoded_one(
     assert type(request).parse_untrusted(body) == request
 
 
-@settings(deadline=None)
 @given(users)
 def test_a_request_made_from_a_user_creates_an_equal_user(request: UserRequest) -> None:
     user = request.user(5.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device_app.access.bodies import KeyRequest, UserPatch, UserRequest
@@ -47,7 +47,6 @@ def test_a_user_with_a_valid_name_is_there_after_a_restart(tmp_path: Path, name:
         store.close()
 
 
-@settings(deadline=None)
 @given(
     st.text(
         st.one_of(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device_app.access.user_pages import UserPages
@@ -106,7 +106,6 @@ async def test_the_control_socket_lists_users_by_name(owner: Caller, device: Dev
     assert [user["name"] for user in answer["users"]] == sorted(device.users.users)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("+-r!")), max_size=30),
     st.integers(1, 3),

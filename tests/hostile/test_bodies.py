@@ -341,7 +341,6 @@ class TestGeneratedBodies:
 
         @settings(
             max_examples=60,
-            deadline=None,
             database=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),

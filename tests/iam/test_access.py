@@ -216,7 +216,6 @@ texts = st.sampled_from(["carl", "true", "1", "*", "x"])
 attributes = st.dictionaries(st.sampled_from(NAMES), texts)
 
 
-@settings(deadline=None)
 @given(accesses, attributes, st.sampled_from(["Lamp:Set", "Lamp:Burn", "Lamp", "Hello:Get"]))
 def test_explain_and_decide_give_the_same_decision(
     access: Access, found: dict[str, str], action: str
@@ -240,7 +239,6 @@ def test_explain_and_decide_give_the_same_decision(
             )
 
 
-@settings(deadline=None)
 @given(accesses, attributes, st.dictionaries(st.sampled_from(NAMES), texts), st.data())
 def test_a_subject_denied_early_is_denied_for_any_later_attribute(
     access: Access, early: dict[str, str], late: dict[str, str], data: st.DataObject
@@ -272,7 +270,7 @@ telling = st.lists(
 ).map(lambda some: with_rules(*some))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     telling,
     st.dictionaries(st.just("Connection:IsLocal"), texts),
@@ -333,7 +331,6 @@ def test_depends_on_names_exactly_the_deciding_attributes() -> None:
         assert access.depends_on(CARL, "Lamp:Set", given) == ()
 
 
-@settings(deadline=None)
 @given(accesses, attributes, attributes)
 def test_actions_that_other_attributes_would_allow_are_listed(
     access: Access, now: dict[str, str], other: dict[str, str]

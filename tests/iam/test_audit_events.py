@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iam import Event, State, Store
@@ -45,7 +45,6 @@ def empty_database() -> sqlite3.Connection:
     return db
 
 
-@settings(deadline=None)
 @given(events=st.lists(EVENTS, min_size=1, max_size=5))
 def test_each_appended_event_is_read_again(events: list[Event]) -> None:
     db = empty_database()

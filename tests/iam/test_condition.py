@@ -7,7 +7,7 @@ from decimal import Decimal
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iam import Condition, Operator
@@ -71,7 +71,6 @@ def test_string_operators_compare_texts(
     assert holds(operator, values, text) is due
 
 
-@settings(deadline=None)
 @given(st.text("ab*?", max_size=8), st.text("ab\n", max_size=10))
 def test_patterns_agree_with_a_simple_matcher(pattern: str, text: str) -> None:
     def slow(pattern: str, text: str) -> bool:
@@ -164,7 +163,6 @@ def test_numeric_operators_compare_numbers(operator: str, value: str, text: str,
     assert holds(operator, value, text) is due
 
 
-@settings(deadline=None)
 @given(st.decimals("-9e30", "9e30", places=9), st.decimals("-9e30", "9e30", places=9))
 def test_numbers_are_compared_exactly(one: Decimal, other: Decimal) -> None:
     def compared(name: str) -> bool:
@@ -251,7 +249,6 @@ def test_an_invalid_address_or_network_is_refused_as_a_value(value: str) -> None
             holds(operator, value, "192.0.2.1")
 
 
-@settings(deadline=None)
 @given(st.ip_addresses(v=4), st.ip_addresses(v=4), st.integers(0, 32))
 def test_ipv4_and_ipv4_mapped_addresses_are_equal(one: object, base: object, prefix: int) -> None:
     network = ip_network(f"{base}/{prefix}", strict=False)
@@ -375,7 +372,6 @@ def test_a_referenced_attribute_is_neither_a_pattern_nor_expanded() -> None:
     assert not holds("StringEquals", "anna", reference, Third="anna")
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(Operator),
     st.lists(st.sampled_from(["0", "1", "2", "${Lamp:A}", "${Lamp:B}"]), min_size=1, max_size=4),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from unicodedata import normalize
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iam import AccessConfig, Condition, Operator, Policy, Role, Statement, Subject
@@ -413,7 +413,6 @@ policies = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(policies, st.lists(ids, max_size=3, unique=True), st.integers(1, 39))
 def test_written_rules_are_parsed_to_the_same_rules(
     found: list[Policy], roles: list[str], rank: int

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iam import Key, State, Store, User, late_users
@@ -55,7 +55,6 @@ def orders(draw: st.DrawFn) -> tuple[list[User], list[tuple[Key, str]], bool]:
     return users, draw(st.permutations(keys)), draw(st.booleans())
 
 
-@settings(deadline=None)
 @given(orders())
 def test_the_order_of_the_rows_does_not_matter(
     order: tuple[list[User], list[tuple[Key, str]], bool],

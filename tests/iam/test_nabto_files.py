@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iam import Access, State
@@ -246,7 +246,6 @@ tree: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused_with_its_line(data: st.DataObject) -> None:
     read, name = data.draw(
@@ -267,7 +266,6 @@ def test_a_damaged_file_is_read_or_refused_with_its_line(data: st.DataObject) ->
     assert where.startswith("t:")
 
 
-@settings(deadline=None)
 @given(tree)
 def test_json_is_parsed_like_by_the_standard_library(value: Any) -> None:
     def bare(node: JsonNode) -> Any:
@@ -338,7 +336,6 @@ def test_no_secret_of_a_state_is_imported_or_shown(version: int) -> None:
         assert f": {field}: " in output
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_no_error_shows_a_secret(data: st.DataObject) -> None:
     """Any part of the file is cut out or replaced."""

@@ -77,7 +77,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     return {"Version": 1, "Config": config, "Policies": policies, "Roles": roles}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(configurations())
 def test_no_imported_configuration_allows_more_than_nabto(config: dict[str, Any]) -> None:
     access = access_of(read_config(json.dumps(config), file="random"))
@@ -94,7 +94,7 @@ def sayable(config: dict[str, Any]) -> bool:
     return not any(one in text for one in odd)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(configurations().filter(sayable))
 def test_a_configuration_imported_completely_decides_alike(config: dict[str, Any]) -> None:
     access = access_of(read_config(json.dumps(config), file="random"))

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iam import Access, Store
@@ -166,7 +166,6 @@ def test_a_pairing_repeated_in_another_case_changes_nothing() -> None:
     assert again is state
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("aAsSßſ ıIσςΣ"), st.booleans()), max_size=12))
 def test_names_stay_unlike_whatever_is_added_and_removed(steps: list[tuple[str, bool]]) -> None:
     state = owned()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iam.persistent_map import PersistentMap
@@ -11,7 +11,6 @@ from iam.persistent_map import PersistentMap
 KEYS = st.sampled_from("abcdefgh")
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(KEYS, st.integers()),
     st.lists(st.tuples(st.sampled_from(["insert", "remove", "discard"]), KEYS, st.integers())),
@@ -62,7 +61,6 @@ def test_two_maps_are_equal_if_their_entries_are() -> None:
     assert one != other.insert("b", 3)
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(KEYS, st.integers(0, 2)),
     st.lists(st.tuples(st.booleans(), KEYS, st.integers(0, 2))),

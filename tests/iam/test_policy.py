@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iam import Condition, Effect, Operator, Policy, Statement
@@ -58,7 +58,6 @@ def applies(statement: Statement, found: Mapping[str, str]) -> bool:
     return all(one is Outcome.HOLDS for one in due)
 
 
-@settings(deadline=None)
 @given(policies, asked, attributes)
 def test_a_request_is_allowed_by_an_allow_without_a_deny(
     found: list[Policy], action: str, given: dict[str, str]
@@ -75,7 +74,6 @@ def test_a_request_is_allowed_by_an_allow_without_a_deny(
     assert bool(decision.missing) != decision.allowed
 
 
-@settings(deadline=None)
 @given(policies, asked, attributes, st.data())
 def test_the_order_of_statements_and_values_does_not_matter(
     found: list[Policy], action: str, given: dict[str, str], data: st.DataObject
@@ -98,7 +96,6 @@ def test_the_order_of_statements_and_values_does_not_matter(
     assert (before.allowed, before.missing) == (after.allowed, after.missing)
 
 
-@settings(deadline=None)
 @given(policies, statements, attributes, st.data())
 def test_a_deny_never_adds_a_right_and_an_allow_never_removes_one(
     found: list[Policy], more: Statement, given: dict[str, str], data: st.DataObject
@@ -112,7 +109,6 @@ def test_a_deny_never_adds_a_right_and_an_allow_never_removes_one(
             assert not (after and any(fits(pattern, action) for pattern in more.actions))
 
 
-@settings(deadline=None)
 @given(policies, asked, attributes, st.sampled_from(["0", "1", "2", "1896091200"]))
 def test_an_unknown_time_never_adds_a_right(
     found: list[Policy], action: str, given: dict[str, str], now: str
@@ -122,7 +118,6 @@ def test_an_unknown_time_never_adds_a_right(
         assert evaluate(found, action, {**timeless, "Clock:Now": now}).allowed
 
 
-@settings(deadline=None)
 @given(policies, asked, attributes)
 def test_the_steps_are_the_matching_statements_and_explain_the_decision(
     found: list[Policy], action: str, given: dict[str, str]

@@ -376,4 +376,4 @@ def pairs(state: State) -> Iterator[tuple[str, str]]:
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestLives.settings = settings(max_examples=200, stateful_step_count=40)

@@ -6,7 +6,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iam import restored_rows, rights, row_blocks
@@ -140,7 +140,6 @@ key_rows = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(user_rows, min_size=1, max_size=3, unique_by=lambda row: row[0]))
 def test_a_block_of_users_is_accepted_with_the_texts_of_its_rows(rows: list[Row]) -> None:
     is_valid = users_are_exact(rows)
@@ -149,7 +148,6 @@ def test_a_block_of_users_is_accepted_with_the_texts_of_its_rows(rows: list[Row]
         assert row_blocks.user_texts(rows) == [rights.row("user", row) for row in rows]
 
 
-@settings(deadline=None)
 @given(st.lists(key_rows, min_size=1, max_size=3))
 def test_a_block_of_keys_is_accepted_with_the_texts_of_its_rows(rows: list[Row]) -> None:
     is_valid = all(map(key_is_exact, rows))

@@ -91,7 +91,7 @@ users = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(users, max_size=5), st.booleans())
 def test_both_ways_read_the_same_state(
     tmp_path_factory: pytest.TempPathFactory, given_users: list[User], has_label: bool

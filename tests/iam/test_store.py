@@ -94,7 +94,7 @@ def states(draw: st.DrawFn) -> State:
     return State.of(users, invites)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(states(), min_size=1, max_size=3))
 def test_a_stored_state_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, lives: list[State]

@@ -84,7 +84,7 @@ def test_the_lines_of_unusual_toml_are_correct() -> None:
     assert lines[inner(last, "of", 0, "z").line - 1] == "z = 2"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from([GOOD, HARD]), st.data())
 def test_any_text_is_parsed_like_tomllib_or_refused(text: str, data: st.DataObject) -> None:
     """The text is cut, repeated, or mixed with TOML syntax."""

@@ -58,7 +58,7 @@ def outline(message: bytes) -> Outline:
     return outline_untrusted(message, DEFAULT_LIMITS)
 
 
-@settings(max_examples=2000, deadline=None, database=None, derandomize=True)
+@settings(max_examples=2000, database=None, derandomize=True)
 @given(MESSAGES)
 @example(HEAD)
 @example(HEAD + b"\xff")
@@ -89,7 +89,7 @@ def test_the_scan_rejects_a_message_or_agrees_with_aiocoap(message: bytes) -> No
     assert read == [(number, value_of(number, value)) for number, value in values]
 
 
-@settings(max_examples=2000, deadline=None, database=None, derandomize=True)
+@settings(max_examples=2000, database=None, derandomize=True)
 @given(MESSAGES)
 @example(HEAD + b"\xb1a\x01b")
 @example(HEAD + b"\xd1\x04\x3c\x01\x2a\x31\x07\x01\x09")  # Accept and Block1, twice each

@@ -269,4 +269,4 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 TestWindow = WindowMachine.TestCase
-TestWindow.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestWindow.settings = settings(max_examples=300, stateful_step_count=40)

@@ -175,7 +175,7 @@ def test_every_message_may_arrive_twice() -> None:
     run.check_agreed()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lost=st.sets(st.integers(0, 25)),
     repeated=st.sets(st.integers(0, 10)),

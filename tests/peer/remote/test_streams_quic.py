@@ -133,7 +133,7 @@ def test_noise_at_the_place_of_the_peer_changes_nothing(two: Two) -> None:
     edits=st.lists(st.tuples(st.integers(0, 1199), st.integers(0, 255)), min_size=1, max_size=20),
     length=st.integers(1, 1200),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_altered_packets_never_raise_and_never_prevent_the_handshake(
     device: Identity, edits: list[tuple[int, int]], length: int
 ) -> None:
