@@ -24,17 +24,28 @@ class DefaultSeconds(float):
     """The default of a timeout. It does not apply within a deadline that the caller has set."""
 
 
+class SecondsLeft(float):
+    """The seconds that are left of a timeout. An error names `stated`, the seconds it had first."""
+
+    stated: float
+
+    def __new__(cls, seconds: float, *, stated: float) -> Self:
+        """Return the seconds that are left of `stated` seconds."""
+        left = super().__new__(cls, seconds)
+        left.stated = stated
+        return left
+
+
 class Deadline:
     """The time of a call, as an asynchronous context manager. It raises `TimedOut` at its end.
 
     Args:
         seconds: the time of the call; None for no limit of its own.
-        stated: what the user gave, if a part of it has passed already; the error names it.
 
     Raises `UsageError` if `seconds` is not a number, or negative.
     """
 
-    def __init__(self, seconds: float | None, *, stated: float | None = None) -> None:
+    def __init__(self, seconds: float | None) -> None:
         if seconds is not None and not (
             isinstance(seconds, int | float)  # type: ignore[redundant-expr]  # from a script
             and 0 <= seconds < math.inf
@@ -48,7 +59,6 @@ class Deadline:
         self._outer: Deadline | None = _deadline.get()
         is_void = isinstance(seconds, DefaultSeconds) and self._outer is not None
         self._seconds = None if is_void else seconds
-        self._stated = stated
         self._waiting_for = _Wait()
         self._timeout = asyncio.timeout(self._seconds)
         self._token: Token[Deadline | None] | None = None
@@ -74,10 +84,11 @@ class Deadline:
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
-            wait = self._waiting_for
+            wait, seconds = self._waiting_for, self._seconds or 0.0
+            stated = seconds.stated if isinstance(seconds, SecondsLeft) else seconds
             doing = f" while {wait.what}{wait.detail}" if wait.what else ""
             raise TimedOut(
-                f"timed out after {shown_seconds(self._stated or self._seconds or 0.0)}{doing}",
+                f"timed out after {shown_seconds(stated)}{doing}",
                 advice=wait.advice
                 or "Check that the device is on and connected, or allow more time.",
             ) from error

@@ -23,7 +23,6 @@ async def command(invocation: Invocation, device: str) -> AsyncIterator[Check]:
     """
     from client_app.doctor import diagnose  # noqa: PLC0415 - slow; see `invocation`
 
-    deadline = Deadline(invocation.seconds_left(), stated=invocation.timeout)
-    async with deadline, invocation.client() as client:
+    async with Deadline(invocation.seconds_left()), invocation.client() as client:
         async for check in diagnose(client, device):
             yield check

@@ -44,7 +44,10 @@ class Invocation:
         """Return the seconds that are left of `--timeout`, or the default without that option."""
         if self.timeout is None:
             return default
-        return max(0.0, self.began + self.timeout - time.monotonic())
+        from client_app.deadline import SecondsLeft  # noqa: PLC0415 - only with this option
+
+        left = self.began + self.timeout - time.monotonic()
+        return SecondsLeft(max(0.0, left), stated=self.timeout)
 
     @property
     def home(self) -> Home:

@@ -62,7 +62,7 @@ async def _show_later(
         if (seconds := invocation.seconds_left()) is None:
             value = await work
         else:
-            async with Deadline(seconds, stated=invocation.timeout):
+            async with Deadline(seconds):
                 value = await work
     finally:
         invocation.screen.done()

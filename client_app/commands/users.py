@@ -42,8 +42,7 @@ async def list_(invocation: Invocation) -> AsyncIterator[UsersPage]:
     from client_app.deadline import Deadline  # noqa: PLC0415 - slow; see `invocation`
 
     table, number = UsersPage.new_table(), 0
-    left = invocation.seconds_left()
-    async with Deadline(left, stated=invocation.timeout), invocation.client() as client:
+    async with Deadline(invocation.seconds_left()), invocation.client() as client:
         iam = (await client.connect(invocation.device)).iam
         page: list[User] = []
         each = iam.each_user(timeout=invocation.seconds_left(LIST_SECONDS))
