@@ -76,7 +76,8 @@ class RemoteAgent:
         self._timer: asyncio.TimerHandle | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._follower: asyncio.Task[None] | None = None
-        self._links_changed = asyncio.Event()
+        self._probe_due = asyncio.Event()
+        self._have_links_changed = False
 
     # -- what the device tells it ---------------------------------------------------------------
 
@@ -188,6 +189,7 @@ class RemoteAgent:
     def _link_changed(self, link: BrokerLink) -> None:
         match link.state:
             case LinkState.ATTACHED:
+                self._probe_due.set()
                 self._needs.on_attached(link.server)
             case LinkState.WAITING if link.was_attached:
                 self._needs.on_detached(link.server, link.why)
@@ -277,20 +279,26 @@ class RemoteAgent:
 
     # -- the network ----------------------------------------------------------------------------
 
+    def _links_have_changed(self) -> None:
+        self._have_links_changed = True
+        self._probe_due.set()
+
     async def _follow(self, settings: AgentSettings) -> None:
-        """Probe the network at the start, after changes of addresses, and from time to time."""
-        watch = self._watch_links(self._links_changed.set)
+        """Probe the network at the start, after each change or attachment, and now and then."""
+        watch = self._watch_links(self._links_have_changed)
         try:
             while True:
-                self._links_changed.clear()
+                self._probe_due.clear()
                 self._network = await self._probe(settings)
                 try:
                     async with asyncio.timeout(self._limits.probe_seconds):
-                        await self._links_changed.wait()
+                        await self._probe_due.wait()
                 except TimeoutError:
                     continue
-                await asyncio.sleep(ADDRESS_SETTLE_SECONDS)
-                for link in self._links:
-                    link.retry_now()
+                if self._have_links_changed:
+                    self._have_links_changed = False
+                    await asyncio.sleep(ADDRESS_SETTLE_SECONDS)
+                    for link in self._links:
+                        link.retry_now()
         finally:
             watch.close()

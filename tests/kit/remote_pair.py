@@ -73,6 +73,7 @@ class RemotePair:
         self.addresses: list[str] = []
         self.revisions: list[int] = []
         self.watches: list[Watch] = []
+        self.has_udp = True
         self.agent = RemoteAgent(
             served.server,
             AgentNeeds(
@@ -115,7 +116,7 @@ class RemotePair:
         return self.watches[-1]
 
     async def _probe(self, _settings: AgentSettings) -> NetworkFacts:
-        return NetworkFacts(None, has_udp=True)
+        return NetworkFacts(None, has_udp=self.has_udp)
 
     def settings(self) -> AgentSettings:
         """The settings of the agent."""

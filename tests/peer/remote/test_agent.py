@@ -40,6 +40,14 @@ async def test_a_device_attaches_again_after_its_broker_was_lost(pair: RemotePai
     assert (await pair.open()).is_open
 
 
+async def test_a_device_probes_its_network_again_when_it_attaches(pair: RemotePair) -> None:
+    """It may have started before its router, and have taken UDP for blocked."""
+    for has_udp in (False, True):
+        pair.has_udp = has_udp
+        pair.broker.kick()
+        await until(lambda: pair.agent.view().network.has_udp is has_udp)  # noqa: B023 - awaited
+
+
 async def test_a_device_that_does_not_hear_itself_is_not_attached(pair: RemotePair) -> None:
     """A broker grants a topic whose messages its access rights drop."""
     pair.broker.deaf = lambda topic: "/c/" in topic
