@@ -25,7 +25,7 @@ class DefaultSeconds(float):
 
 
 class SecondsLeft(float):
-    """The seconds that are left of a timeout. An error names `stated`, the seconds it had first."""
+    """The seconds that are left of a timeout. Errors name `stated`, the whole timeout."""
 
     stated: float
 

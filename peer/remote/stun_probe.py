@@ -177,7 +177,7 @@ class _StunClient(asyncio.DatagramProtocol):
             message = stun.parse_message(data)
             transaction = self._transactions.get(message.transaction_id)
             if transaction is not None and message.message_class is not stun.Class.REQUEST:
-                self._answers[message.transaction_id] = message
+                self._answers.setdefault(message.transaction_id, message)  # the first one counts
                 transaction.response_received(message, addr)
 
     def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
